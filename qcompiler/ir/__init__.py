@@ -1,0 +1,22 @@
+"""The intermediate representation: types, values, graphs, text."""
+
+from qcompiler.ir.arithmetic import Arithmetic
+from qcompiler.ir.builder import Builder
+from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
+from qcompiler.ir.graph import Graph, Node, Output, walk
+from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, require
+from qcompiler.ir.parser import parse, parse_type
+from qcompiler.ir.printer import constant_arrays, print_graph, print_with_constants
+from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
+from qcompiler.ir.structure import structural_hash
+from qcompiler.ir.types import Affine, BlockFloat, TensorType
+from qcompiler.ir.value import Original, Origin, Untraced, Value
+from qcompiler.ir.verifier import verify
+
+__all__ = [
+    "OPS", "SCALARS", "Affine", "Arithmetic", "BlockFloat", "Builder", "ConstantArray", "Constants", "Dim", "Fact",
+    "Graph", "Node", "Op", "OpTypeError", "Original", "Origin", "Output", "Scalar", "Shape", "SymbolicDim", "Tensor",
+    "TensorType", "Untraced", "Value", "constant_arrays", "op", "parse", "parse_type", "print_graph",
+    "print_with_constants", "require", "scalar_of", "structural_hash", "verify", "walk",
+]

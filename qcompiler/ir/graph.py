@@ -1,0 +1,244 @@
+"""The program: a linked, ordered list of nodes in SSA form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qcompiler.ir.op import Op
+from qcompiler.ir.types import TensorType
+from qcompiler.ir.value import Origin, Untraced, Value
+
+Loc = tuple[str, ...]
+
+
+class Node:
+    """One op applied to values.
+
+    Attributes:
+        op: the op with its attributes.
+        loc: names of the user's layers it stems from.
+    """
+
+    __slots__ = ("_operands", "graph", "loc", "next", "op", "previous", "results")
+
+    def __init__(self, op: Op, operands: Sequence[Value], loc: Loc) -> None:
+        self.op = op
+        self.loc = loc
+        self.results: tuple[Value, ...] = ()
+        self.graph: Graph | None = None
+        self.previous: Node | None = None
+        self.next: Node | None = None
+        self._operands: list[Value] = list(operands)
+        for index, value in enumerate(self._operands):
+            value.uses[self, index] = None
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return tuple(self._operands)
+
+    @property
+    def result(self) -> Value:
+        """The only result."""
+        (value,) = self.results
+        return value
+
+    @property
+    def layer(self) -> str:
+        """The user's layer names, joined; the op's name where there are none."""
+        return " + ".join(self.loc) or self.op.name
+
+    def set_operand(self, index: int, value: Value) -> None:
+        """Use ``value`` as operand ``index``."""
+        del self._operands[index].uses[self, index]
+        self._operands[index] = value
+        value.uses[self, index] = None
+        self._touch()
+
+    def set_op(self, op: Op) -> None:
+        """Change the op or its attributes; result types stay as they are."""
+        self.op = op
+        self._touch()
+
+    def drop_operands(self) -> None:
+        for index, value in enumerate(self._operands):
+            del value.uses[self, index]
+        self._operands.clear()
+
+    def _touch(self) -> None:
+        if self.graph is not None:
+            self.graph.version += 1
+
+    def __repr__(self) -> str:
+        return f"<Node {self.op.name} {self.layer!r}>"
+
+
+class ReturnOp(Op):
+    """Marks the end of a graph; its operands are the graph's outputs."""
+
+    name = "return"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A graph output: its name and the value returned under it."""
+
+    name: str
+    value: Value
+
+
+class Graph:
+    """A program with named inputs and outputs.
+
+    Attributes:
+        name: the program's name.
+        target: name of the target the program was compiled for; empty before.
+        pipeline: the passes it went through, as pipeline text.
+        version: grows with every change; cached views compare it.
+    """
+
+    def __init__(self, name: str = "main", target: str = "", pipeline: str = "") -> None:
+        self.name = name
+        self.target = target
+        self.pipeline = pipeline
+        self.version = 0
+        self.inputs: list[Value] = []
+        self.output_names: list[str] = []
+        self._first: Node | None = None
+        self._last: Node | None = None
+        self._count = 0
+        self._return = Node(ReturnOp(), (), ())
+
+    # Inputs and outputs
+
+    def add_input(self, name: str, type: TensorType, origin: Origin | None = None) -> Value:
+        value = Value(type, origin or Untraced("graph input"), name=name)
+        self.inputs.append(value)
+        self.version += 1
+        return value
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        pairs = zip(self.output_names, self._return.operands, strict=True)
+        return tuple(Output(name, value) for name, value in pairs)
+
+    def set_outputs(self, outputs: Iterable[tuple[str, Value]]) -> None:
+        """Return these values under these names."""
+        pairs = list(outputs)
+        self._return.drop_operands()
+        self._return = Node(ReturnOp(), [value for _, value in pairs], ())
+        self.output_names = [name for name, _ in pairs]
+        self._return.graph = self
+        self.version += 1
+
+    @property
+    def terminator(self) -> Node:
+        """The node whose operands are the graph's outputs; it is not among ``nodes``."""
+        return self._return
+
+    # Nodes
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All nodes in order. The current node may be erased, and nodes inserted, while iterating."""
+        node = self._first
+        while node is not None:
+            following = node.next
+            yield node
+            node = following if node.graph is None else node.next
+
+    @property
+    def reversed_nodes(self) -> Iterator[Node]:
+        """All nodes, last first; the current node may be erased while iterating."""
+        node = self._last
+        while node is not None:
+            preceding = node.previous
+            yield node
+            node = preceding if node.graph is None else node.previous
+
+    def append(self, node: Node) -> Node:
+        """Put ``node`` at the end."""
+        return self._link(node, self._last, None)
+
+    def insert_before(self, anchor: Node, node: Node) -> Node:
+        """Put ``node`` directly before ``anchor``, which may be the terminator."""
+        if anchor is self._return:
+            return self.append(node)
+        return self._link(node, anchor.previous, anchor)
+
+    def insert_after(self, anchor: Node, node: Node) -> Node:
+        """Put ``node`` directly after ``anchor``."""
+        return self._link(node, anchor, anchor.next)
+
+    def prepend(self, node: Node) -> Node:
+        """Put ``node`` at the beginning."""
+        return self._link(node, None, self._first)
+
+    def erase(self, node: Node) -> None:
+        """Remove ``node``.
+
+        Raises:
+            ValueError: a result is still used.
+        """
+        if any(value.uses for value in node.results):
+            raise ValueError(f"{node!r} is still used")
+        node.drop_operands()
+        if node.previous:
+            node.previous.next = node.next
+        else:
+            self._first = node.next
+        if node.next:
+            node.next.previous = node.previous
+        else:
+            self._last = node.previous
+        node.graph = None
+        self._count -= 1
+        self.version += 1
+
+    def _link(self, node: Node, previous: Node | None, following: Node | None) -> Node:
+        if node.graph is not None:
+            raise ValueError(f"{node!r} already stands in a graph")
+        node.graph, node.previous, node.next = self, previous, following
+        if previous:
+            previous.next = node
+        else:
+            self._first = node
+        if following:
+            following.previous = node
+        else:
+            self._last = node
+        self._count += 1
+        self.version += 1
+        return node
+
+    # Comparison and text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        from qcompiler.ir.structure import structural_hash
+
+        return self is other or structural_hash(self) == structural_hash(other)
+
+    def __hash__(self) -> int:
+        from qcompiler.ir.structure import structural_hash
+
+        return hash(structural_hash(self))
+
+    def __str__(self) -> str:
+        from qcompiler.ir.printer import print_graph
+
+        return print_graph(self)
+
+
+def walk(graph: Graph) -> Iterator[Node]:
+    """All nodes of ``graph``, those in the bodies of fused nodes included."""
+    for node in graph.nodes:
+        yield node
+        body: Any = getattr(node.op, "body", None)
+        if isinstance(body, Graph):
+            yield from walk(body)

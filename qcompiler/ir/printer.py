@@ -1,0 +1,203 @@
+"""Prints programs as ``.qir`` text. :mod:`qcompiler.ir.parser` reads it back to an equal graph."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from qcompiler.ir.arithmetic import Arithmetic
+from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir.dimension import SymbolicDim, format_shape
+from qcompiler.ir.graph import Graph, Loc, Node
+from qcompiler.ir.op import Constants
+from qcompiler.ir.scalar import Scalar, scalar_of
+from qcompiler.ir.types import Affine, BlockFloat, Elem, TensorType
+from qcompiler.ir.value import Origin, Original, Untraced, Value
+
+VERSION = 1
+INLINE_ELEMENTS = 8
+"""Arrays of at most this many elements stand in the text; larger ones are cited by content."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+
+
+def print_graph(graph: Graph) -> str:
+    """The ``.qir`` text of ``graph``; constants of more than ``INLINE_ELEMENTS`` elements are cited as ``@hash``."""
+    return _Printer().program(graph)
+
+
+def constant_arrays(graph: Graph) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays that the text of ``graph`` cites, by citation name."""
+    printer = _Printer()
+    printer.program(graph)
+    return {name: array.array for name, array in printer.cited.items()}
+
+
+def print_with_constants(graph: Graph) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
+    """Text and cited arrays together."""
+    printer = _Printer()
+    text = printer.program(graph)
+    return text, {name: array.array for name, array in printer.cited.items()}
+
+
+def format_type(type: TensorType) -> str:
+    return _Printer().type(type)
+
+
+def format_elem(elem: Elem) -> str:
+    return _Printer().elem(elem)
+
+
+def format_attribute(value: Any) -> str:
+    """An attribute value as it stands in the text."""
+    return _Printer().attribute(value)
+
+
+class _Printer:
+    def __init__(self) -> None:
+        self.cited: dict[str, ConstantArray] = {}
+        self.type_texts: dict[TensorType, str] = {}
+
+    def program(self, graph: Graph) -> str:
+        lines = [f"// qir {VERSION}"]
+        if graph.pipeline:
+            lines.append(f"// pipeline: {graph.pipeline}")
+        names: dict[Value, str] = {}
+        inputs = []
+        for value in graph.inputs:
+            names[value] = "%" + _name(value.name)
+            inputs.append(f"{names[value]}: {self.type(value.type)}{self.origin(value.origin, 'graph input')}")
+        outputs = ", ".join(f"{_name(o.name)}: {self.type(o.value.type)}" for o in graph.outputs)
+        target = f" target({json.dumps(graph.target)})" if graph.target else ""
+        lines.append(f"graph @{_name(graph.name)}({', '.join(inputs)}) -> ({outputs}){target} {{")
+        lines.extend(self.nodes(graph, names, "  "))
+        lines.append("  return " + ", ".join(names[o.value] for o in graph.outputs))
+        lines.append("}")
+        return "\n".join(lines) + "\n"
+
+    def nodes(self, graph: Graph, names: dict[Value, str], indent: str) -> list[str]:
+        lines: list[str] = []
+        for node in graph.nodes:
+            for value in node.results:
+                names[value] = f"%{len(names)}"
+            lines.append(indent + self.head(node, names))
+            body = getattr(node.op, "body", None)
+            if isinstance(body, Graph):
+                lines[-1] += " {"
+                # Body inputs carry the names of the operands they stand for.
+                inner = dict(names)
+                inner.update((inside, names[out]) for inside, out in zip(body.inputs, node.operands, strict=True))
+                lines.extend(self.nodes(body, inner, indent + "  "))
+                lines.append(f"{indent}  yield " + ", ".join(inner[o.value] for o in body.outputs))
+                lines.append(indent + "}")
+        return lines
+
+    def head(self, node: Node, names: dict[Value, str]) -> str:
+        parts = [", ".join(names[v] for v in node.results), "=", node.op.name]
+        if node.operands:
+            parts.append(", ".join(names.get(v, "%undefined") for v in node.operands))
+        attributes = self.attributes(node)
+        if attributes:
+            parts.append("{" + ", ".join(attributes) + "}")
+        types = [self.type(v.type) for v in node.results]
+        parts.append("-> " + (types[0] if len(types) == 1 else "(" + ", ".join(types) + ")"))
+        head = " ".join(parts)
+        head += "".join(self.origin(v.origin, f"made by {node.op.name}") for v in node.results)
+        return head + _loc(node.loc)
+
+    def attributes(self, node: Node) -> list[str]:
+        items = []
+        for name, value in node.op.attributes().items():
+            if isinstance(value, Graph) or value is None:
+                continue
+            if isinstance(value, Constants):
+                items.extend(f"{key} = {self.attribute(array)}" for key, array in value.items())
+            else:
+                items.append(f"{name} = {self.attribute(value)}")
+        return items
+
+    def type(self, type: TensorType) -> str:
+        text = self.type_texts.get(type)
+        if text is None:
+            text = self.type_texts[type] = self.elem(type.elem) + format_shape(type.shape)
+        return text
+
+    def elem(self, elem: Elem) -> str:
+        if isinstance(elem, Scalar):
+            return elem.name
+        if isinstance(elem, BlockFloat):
+            return str(elem)
+        storage = str(elem.storage) + ("" if elem.full_range else f"[{elem.qmin},{elem.qmax}]")
+        if elem.is_per_tensor:
+            return f"q<{storage}, {format_float32(elem.scale.array[()])}:{elem.zero_point.array[()]}>"
+        text = f"q<{storage}, blocks={format_shape(elem.blocks)}, scale={self.grid(elem.scale)}"
+        return text + (">" if elem.symmetric else f", zero_point={self.grid(elem.zero_point)}>")
+
+    def grid(self, array: ConstantArray) -> str:
+        if array.array.size <= INLINE_ELEMENTS:
+            return "[" + ",".join(_number(v) for v in array.array.reshape(-1)) + "]"
+        return self.cite(array)
+
+    def cite(self, array: ConstantArray) -> str:
+        name = array.digest[:16]
+        self.cited[name] = array
+        return "@" + name
+
+    def attribute(self, value: Any) -> str:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, str):
+            return json.dumps(value)
+        if isinstance(value, float):
+            return repr(value)
+        if isinstance(value, ConstantArray):
+            if value.array.size > INLINE_ELEMENTS:
+                return self.cite(value)
+            type = scalar_of(value.array.dtype).name + format_shape(value.shape)
+            return f"dense<{type}>[" + ",".join(_number(v) for v in value.array.reshape(-1)) + "]"
+        if isinstance(value, tuple):
+            return "[" + ", ".join(self.attribute(v) for v in value) + "]"
+        if value is None:
+            return "none"
+        if isinstance(value, int | SymbolicDim | Arithmetic | Scalar):
+            return str(value)
+        raise TypeError(f"attribute of type {type(value).__name__} has no text")
+
+    def origin(self, origin: Origin, usual: str) -> str:
+        """Text of an origin; nothing for the reason that a new value has by itself."""
+        if isinstance(origin, Untraced):
+            return "" if origin.reason == usual else f" original(none, {json.dumps(origin.reason)})"
+        return f" {self.original(origin)}"
+
+    def original(self, origin: Original) -> str:
+        text = f"original({json.dumps(origin.name)}"
+        if origin.permutation is not None:
+            text += f", permutation = {self.attribute(origin.permutation)}"
+        if origin.factor is not None:
+            text += f", factor = {self.attribute(origin.factor)}"
+        return text + ")"
+
+
+def format_float32(value: np.floating[Any]) -> str:
+    """Shortest decimal that reads back as the same float32."""
+    text = str(np.float32(value))
+    return text if np.float32(float(text)) == value else repr(float(value))
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, np.float32):
+        return format_float32(value)
+    return repr(float(value)) if np.issubdtype(type(value), np.floating) else str(value)
+
+
+def _name(name: str) -> str:
+    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name)
+
+
+def _loc(loc: Loc) -> str:
+    return " loc(" + ", ".join(json.dumps(name) for name in loc) + ")" if loc else ""

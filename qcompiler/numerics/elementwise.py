@@ -1,0 +1,104 @@
+"""Integer addition, subtraction and multiplication of tensors with different scales.
+
+Source: LiteRT ``kernels/add.cc``, ``sub.cc``, ``mul.cc`` and ``kernels/internal/reference/integer_ops/add.h``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.registry import arithmetic
+from qcompiler.numerics.requantize import Arrays, requantize_form
+from qcompiler.numerics.rounding import Int64
+
+
+class BinaryArithmetic:
+    """Base: constants from parameters, result from stored integers."""
+
+    def constants(self, inputs: Sequence[Quantization], output: Quantization) -> dict[str, NDArray[Any]]:
+        raise NotImplementedError
+
+    def apply(
+        self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
+    ) -> Int64:
+        """Stored integers of the result, within the output's bounds."""
+        raise NotImplementedError
+
+
+class _LitertSum(BinaryArithmetic):
+    shift: int = 20
+    rounding: str = "double"
+    sign = 1
+
+    def __post_init__(self) -> None:
+        requantize_form(self.rounding)
+
+    def constants(self, inputs: Sequence[Quantization], output: Quantization) -> dict[str, NDArray[Any]]:
+        form = requantize_form(self.rounding)
+        first, second = (q.scale for q in inputs)
+        twice = (np.float32(2) * np.maximum(first, second)).astype(np.float64)
+        ratios = {
+            "left": first.astype(np.float64) / twice,
+            "right": second.astype(np.float64) / twice,
+            "output": twice / (np.float32(1 << self.shift) * output.scale).astype(np.float64),
+        }
+        return {f"{side}_{key}": v for side, r in ratios.items() for key, v in form.from_ratio(r).items()}
+
+    def apply(
+        self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
+    ) -> Int64:
+        form = requantize_form(self.rounding)
+        left = form.scale((a - inputs[0].zero_point) << self.shift, _part(constants, "left_"))
+        right = form.scale((b - inputs[1].zero_point) << self.shift, _part(constants, "right_"))
+        total = form.scale(left + self.sign * right, _part(constants, "output_"))
+        return output.clamp(total + output.zero_point)
+
+
+@arithmetic("add", "litert-add")
+class LitertAdd(_LitertSum):
+    """Both operands shifted left, brought to twice the larger scale, added, brought to the output scale.
+
+    ``shift`` is 20 for 8-bit and 15 for 16-bit operands; ``rounding`` names a requantize form.
+    """
+
+    shift: int = 20
+    rounding: str = "double"
+
+
+@arithmetic("sub", "litert-add")
+class LitertSub(_LitertSum):
+    """As for add, with the second operand subtracted."""
+
+    shift: int = 20
+    rounding: str = "double"
+    sign = -1
+
+
+@arithmetic("mul", "litert-mul")
+class LitertMul(BinaryArithmetic):
+    """Product of the operands less their zero points, requantized; the ratio of scales is computed in float32."""
+
+    rounding: str = "double"
+
+    def __post_init__(self) -> None:
+        requantize_form(self.rounding)
+
+    def constants(self, inputs: Sequence[Quantization], output: Quantization) -> dict[str, NDArray[Any]]:
+        product = (inputs[0].scale * inputs[1].scale).astype(np.float32)
+        ratio = (product / output.scale).astype(np.float32)
+        return requantize_form(self.rounding).from_ratio(ratio.astype(np.float64))
+
+    def apply(
+        self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
+    ) -> Int64:
+        product = (a - inputs[0].zero_point) * (b - inputs[1].zero_point)
+        return output.clamp(requantize_form(self.rounding).scale(product, constants) + output.zero_point)
+
+
+def _part(constants: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(prefix): value for key, value in constants.items() if key.startswith(prefix)}

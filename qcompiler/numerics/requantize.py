@@ -1,0 +1,201 @@
+"""Requantization: integers at one scale become integers at another.
+
+Each form is a way to compute ``x * ratio`` in integers, where ratio = product(input scales) / output scale. A form
+fixes the order and width of the scale products, the width of the multiplier, and every rounding. The zero point is
+added afterwards, by :func:`requantize`.
+
+Sources: LiteRT ``kernels/internal/common.cc`` and ``quantization_util.cc`` (double, single, i64), ruy
+``apply_multiplier.cc`` (ruy), TOSA 1.1 ``RESCALE`` (double, single), ONNX Runtime MLAS ``quantize.cpp`` (float-rne),
+LiteRT ``reference_integer_ops/fully_connected.h`` (float64-away).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.errors import QCompilerError
+from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.fixed_point import quantize_multiplier, rounding_doubling_high_multiply
+from qcompiler.numerics.registry import arithmetic, check_choice, resolve
+from qcompiler.numerics.rounding import SHIFT_ROUNDINGS, Int64, round_half_away, shift_half_away, shift_half_up
+
+Scales = Sequence[NDArray[np.float32]]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class RequantizeForm:
+    """Base of the forms: constants from scales, and the scaling itself."""
+
+    def ratio(self, inputs: Scales, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        """product(inputs) / output, in the form's own order and width."""
+        product = np.asarray(inputs[0], np.float64)
+        for scale in inputs[1:]:
+            product = product * scale.astype(np.float64)
+        return product / output.astype(np.float64)
+
+    def constants(self, inputs: Scales, output: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Multipliers and shifts for given scales (float32)."""
+        return self.from_ratio(self.ratio(inputs, output))
+
+    def from_ratio(self, ratio: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        """Multipliers and shifts for a given ratio."""
+        raise NotImplementedError
+
+    def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
+        """The ratio that constants stand for."""
+        raise NotImplementedError
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        """``x * ratio`` as the form rounds it."""
+        raise NotImplementedError
+
+
+class FixedPointForm(RequantizeForm):
+    """A 31-bit ``multiplier`` (int32) and a ``shift`` (int8): ratio = multiplier * 2**(shift - 31)."""
+
+    def from_ratio(self, ratio: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        multiplier, shift = quantize_multiplier(ratio)
+        return {"multiplier": multiplier.astype(np.int32), "shift": shift.astype(np.int8)}
+
+    def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
+        return np.ldexp(constants["multiplier"].astype(np.float64), constants["shift"].astype(np.int64) - 31)
+
+    def first_stage(self, x: Int64, constants: Arrays) -> tuple[Int64, Int64]:
+        """The doubling high product, and the right shift that remains."""
+        shift = constants["shift"].astype(np.int64)
+        high = rounding_doubling_high_multiply(x << np.maximum(shift, 0), constants["multiplier"])
+        return high, np.maximum(-shift, 0)
+
+
+@arithmetic("requantize", "double")
+class Double(FixedPointForm):
+    """Doubling high multiply with ties upward, then a right shift with ties away from zero.
+
+    LiteRT's reference kernels, CMSIS-NN's default, TOSA DOUBLE_ROUND.
+    """
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        return shift_half_away(*self.first_stage(x, constants))
+
+
+@arithmetic("requantize", "double-f32-product")
+class DoubleFloat32Product(Double):
+    """As ``double``, but the product of the input scales is rounded to float32 first: LiteRT's BATCH_MATMUL."""
+
+    def ratio(self, inputs: Scales, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        product = inputs[0]
+        for scale in inputs[1:]:
+            product = (product * scale).astype(np.float32)
+        return product.astype(np.float64) / output.astype(np.float64)
+
+
+@arithmetic("requantize", "ruy")
+class Ruy(FixedPointForm):
+    """Doubling high multiply, then a right shift, both with ties upward: LiteRT's optimized kernels (ruy)."""
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        return shift_half_up(*self.first_stage(x, constants))
+
+
+@arithmetic("requantize", "single")
+class Single(FixedPointForm):
+    """One 64-bit product, one right shift with ties upward: TOSA SINGLE_ROUND, single-rounding builds of LiteRT."""
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        return shift_half_up(x * constants["multiplier"].astype(np.int64), 31 - constants["shift"].astype(np.int64))
+
+
+@arithmetic("requantize", "i64")
+class Int64Accumulator(FixedPointForm):
+    """A 15-bit multiplier on a 48-bit accumulator, ties upward: LiteRT's 16x8 kernels."""
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        wide = constants["multiplier"].astype(np.int64)
+        narrow = np.where(wide < 0x7FFF0000, (wide + (1 << 15)) >> 16, 0x7FFF)
+        return shift_half_up(x * narrow, 15 - constants["shift"].astype(np.int64))
+
+
+@arithmetic("requantize", "float-rne")
+class FloatHalfEven(RequantizeForm):
+    """float32 product of accumulator and float32 ratio, rounded half to even: ONNX Runtime, XNNPACK."""
+
+    def ratio(self, inputs: Scales, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        product = inputs[0]
+        for scale in inputs[1:]:
+            product = (product * scale).astype(np.float32)
+        return (product / output).astype(np.float32).astype(np.float64)
+
+    def from_ratio(self, ratio: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        return {"ratio": ratio.astype(np.float32)}
+
+    def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
+        return constants["ratio"].astype(np.float64)
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        return np.rint(x.astype(np.float32) * constants["ratio"]).astype(np.int64)
+
+
+@arithmetic("requantize", "float64-away")
+class Float64HalfAway(RequantizeForm):
+    """float64 product, rounded half away from zero: LiteRT's reference FULLY_CONNECTED."""
+
+    def from_ratio(self, ratio: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        return {"ratio": ratio}
+
+    def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
+        return constants["ratio"].astype(np.float64)
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        return round_half_away(x.astype(np.float64) * constants["ratio"]).astype(np.int64)
+
+
+@arithmetic("requantize", "shift")
+class PowerOfTwo(RequantizeForm):
+    """A shift alone, for scales whose ratio is a power of two; ``rounding`` names how right shifts round."""
+
+    rounding: str = "half-up"
+
+    def __post_init__(self) -> None:
+        check_choice("rounding", self.rounding, SHIFT_ROUNDINGS)
+
+    def from_ratio(self, ratio: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        fraction, exponent = np.frexp(ratio)
+        if (fraction != 0.5).any():
+            raise QCompilerError(
+                "arithmetic 'shift' needs scales whose ratio is a power of two", found=f"ratio {ratio.reshape(-1)[0]!r}"
+            )
+        return {"shift": (exponent - 1).astype(np.int8)}
+
+    def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
+        return np.ldexp(1.0, constants["shift"].astype(np.int64))
+
+    def scale(self, x: Int64, constants: Arrays) -> Int64:
+        shift = constants["shift"].astype(np.int64)
+        return SHIFT_ROUNDINGS[self.rounding](x << np.maximum(shift, 0), np.maximum(-shift, 0))
+
+
+def requantize_form(name: str) -> RequantizeForm:
+    """The form of this name, with default parameters.
+
+    Raises:
+        QCompilerError: there is none.
+    """
+    form = resolve("requantize", name)
+    assert isinstance(form, RequantizeForm)
+    return form
+
+
+def requantize(form: RequantizeForm, x: Int64, constants: Arrays, source: Quantization, output: Quantization) -> Int64:
+    """``clamp(form(x - source.zero_point) + output.zero_point)``.
+
+    Args:
+        form: which rounding.
+        x: stored integers of the input.
+        constants: the form's constants, broadcastable to ``x``.
+        source, output: parameters of input and result; scales are not used.
+    """
+    return output.clamp(form.scale(x - source.zero_point, constants) + output.zero_point)

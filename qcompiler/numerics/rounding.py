@@ -1,0 +1,70 @@
+"""Rounding of integers divided by powers of two, and of reals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+
+
+def shift_half_up(x: Int64, shift: Int64 | int) -> Int64:
+    """``x / 2**shift``, ties toward plus infinity. ``shift`` >= 0."""
+    return (x + _half(shift)) >> shift
+
+
+def shift_half_away(x: Int64, shift: Int64 | int) -> Int64:
+    """``x / 2**shift``, ties away from zero. ``shift`` >= 0."""
+    return (x + _half(shift) - ((x < 0) & (np.asarray(shift) > 0))) >> shift
+
+
+def shift_half_even(x: Int64, shift: Int64 | int) -> Int64:
+    """``x / 2**shift``, ties to the even neighbour. ``shift`` >= 0."""
+    odd = (x >> shift) & 1
+    return np.where(np.asarray(shift) > 0, (x + _half(shift) - 1 + odd) >> shift, x)
+
+
+def shift_truncate(x: Int64, shift: Int64 | int) -> Int64:
+    """``x / 2**shift``, rounded toward zero. ``shift`` >= 0."""
+    return np.sign(x) * (np.abs(x) >> shift)
+
+
+def shift_floor(x: Int64, shift: Int64 | int) -> Int64:
+    """``x / 2**shift``, rounded toward minus infinity. ``shift`` >= 0."""
+    return x >> shift
+
+
+SHIFT_ROUNDINGS = {
+    "half-up": shift_half_up,
+    "half-away": shift_half_away,
+    "half-even": shift_half_even,
+    "toward-zero": shift_truncate,
+    "floor": shift_floor,
+}
+"""Roundings of a division by a power of two, by the name that a descriptor cites."""
+
+
+def divide_half_away(x: Int64, divisor: Int64 | int) -> Int64:
+    """``x / divisor``, ties away from zero, for a positive divisor."""
+    half = np.asarray(divisor) // 2
+    return np.sign(x) * ((np.abs(x) + half) // divisor)
+
+
+def round_half_away(x: NDArray[Any]) -> NDArray[Any]:
+    """Nearest whole number of each real, ties away from zero, in the float format of ``x``.
+
+    Truncation and the fraction are exact in floating point, unlike ``floor(x + 0.5)``, which turns the largest
+    number below one half into 1.
+    """
+    whole = np.trunc(x)
+    return whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(np.ones_like(x), x), np.zeros_like(x))
+
+
+REAL_ROUNDINGS = {"half-away": round_half_away, "half-even": np.rint}
+"""Roundings of a real to a whole number, by the name that a descriptor cites."""
+
+
+def _half(shift: Int64 | int) -> Int64:
+    return (np.int64(1) << np.asarray(shift, np.int64)) >> 1

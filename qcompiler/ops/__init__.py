@@ -1,0 +1,22 @@
+"""The built-in ops. Importing this package registers them all."""
+
+from qcompiler.ops import (
+    activation,
+    binary,
+    constant,
+    contraction,
+    fused,
+    normalization,
+    pooling,
+    quantization,
+    reduction,
+    resize,
+    shape,
+    slicing,
+    table,
+)
+
+__all__ = [
+    "activation", "binary", "constant", "contraction", "fused", "normalization", "pooling", "quantization",
+    "reduction", "resize", "shape", "slicing", "table",
+]

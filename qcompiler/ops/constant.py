@@ -1,0 +1,36 @@
+"""Values known at compile time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir.dimension import Shape
+from qcompiler.ir.op import Array, Op, Tensor, op, require
+from qcompiler.ir.types import Elem, TensorType
+from qcompiler.ops.inference import operand_count
+
+
+@op("constant")
+class Constant(Op):
+    """The stored numbers ``value``; the result type says what they mean."""
+
+    foldable = False
+    value: ConstantArray
+
+    def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
+        operand_count(operands, 0)
+        return (self.value.shape,)
+
+    def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        return (None,)
+
+    def verify(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
+        storage = results[0].storage
+        require(
+            self.value.array.dtype == storage.dtype,
+            f"holds {self.value.array.dtype} numbers, its type stores {storage}",
+        )
+
+    def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
+        return (self.value.array,)

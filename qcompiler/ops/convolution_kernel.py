@@ -1,0 +1,86 @@
+"""Channels-last convolution in numpy, for floats and, exactly, for integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from qcompiler.ops.exact_product import accumulator_dtype, matmul
+
+Array = NDArray[Any]
+Pair = tuple[int, int]
+
+_PATCH_BYTES = 32 << 20
+"""Patches of as many samples as fit in this are gathered at a time."""
+
+
+def convolve(x: Array, w: Array, strides: Pair, dilations: Pair, groups: int) -> Array:
+    """Valid cross-correlation.
+
+    Args:
+        x: ``[N, H, W, C]``, already padded; floats, or integers less their zero point.
+        w: ``[O, KH, KW, C / groups]``.
+
+    Returns:
+        ``[N, OH, OW, O]``; int64 for integers.
+    """
+    if groups == x.shape[-1] and w.shape[3] == 1:
+        return _depthwise(x, w, strides, dilations)
+    kernel_height, kernel_width, channels = w.shape[1:]
+    if groups == 1:
+        return _dense(x, w, strides, dilations)
+    outputs = w.shape[0] // groups
+    parts = [
+        _dense(x[..., g * channels : (g + 1) * channels], w[g * outputs : (g + 1) * outputs], strides, dilations)
+        for g in range(groups)
+    ]
+    return np.concatenate(parts, -1)
+
+
+def windows(x: Array, kernel: Pair, strides: Pair, dilations: Pair) -> Array:
+    """A view ``[N, OH, OW, C, KH, KW]`` of all windows of ``[N, H, W, C]``."""
+    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    view = sliding_window_view(x, spans, axis=(1, 2))  # type: ignore[call-overload]
+    result: Array = view[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
+    return result
+
+
+def _dense(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
+    kernel = (w.shape[1], w.shape[2])
+    weights = w.reshape(w.shape[0], -1).T
+    if x.dtype.kind != "f":
+        # float32 holds integers below 2**24 exactly; gathering patches of floats saves a conversion of each patch.
+        x = x.astype(np.int16) if max(abs(int(x.min(initial=0))), int(x.max(initial=0))) < 1 << 15 else x
+    parts = []
+    patches = windows(x, kernel, strides, dilations).transpose(0, 1, 2, 4, 5, 3)
+    sample_bytes = max(patches[:1].size * 4, 1)
+    step = max(_PATCH_BYTES // sample_bytes, 1)
+    for start in range(0, len(x), step):
+        block = patches[start : start + step]
+        parts.append(matmul(block.reshape(*block.shape[:3], -1), weights))
+    return np.concatenate(parts)
+
+
+def _depthwise(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
+    """One filter (or several: a channel multiplier) a channel: a sum of shifted products."""
+    channels = x.shape[-1]
+    multiplier = w.shape[0] // channels
+    kernel_height, kernel_width = w.shape[1:3]
+    dtype = accumulator_dtype(x, w, kernel_height * kernel_width)
+    source = np.repeat(x, multiplier, -1) if multiplier > 1 else x
+    source, weights = source.astype(dtype, copy=False), w[..., 0].astype(dtype)
+    height = (x.shape[1] - (kernel_height - 1) * dilations[0] - 1) // strides[0] + 1
+    width = (x.shape[2] - (kernel_width - 1) * dilations[1] - 1) // strides[1] + 1
+    total = np.zeros((len(x), height, width, w.shape[0]), dtype)
+    for i in range(kernel_height):
+        for j in range(kernel_width):
+            top, left = i * dilations[0], j * dilations[1]
+            shifted = source[
+                :, top : top + (height - 1) * strides[0] + 1 : strides[0],
+                left : left + (width - 1) * strides[1] + 1 : strides[1],
+            ]
+            total += shifted * weights[:, i, j]
+    return total if x.dtype.kind == "f" else total.astype(np.int64)

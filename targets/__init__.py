@@ -1,0 +1,1 @@
+"""Built-in target descriptors: one TOML file each."""
