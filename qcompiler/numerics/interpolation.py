@@ -1,4 +1,4 @@
-"""Integer bilinear resize. Source: LiteRT ``reference/integer_ops/../resize_bilinear.h`` (``ResizeBilinearInteger``)."""
+"""Integer bilinear resize. Source: LiteRT ``reference/resize_bilinear.h`` (``ResizeBilinearInteger``)."""
 
 from __future__ import annotations
 

@@ -41,9 +41,13 @@ class GemmlowpSoftmax:
                 "gemmlowp-softmax has a fixed output scale", expected="1/256", found=repr(float(output.scale))
             )
         real = min(float(source.scale) * 2.0 ** (31 - _INTEGER_BITS), 2.0**31 - 1)
+        # LiteRT's QuantizeMultiplierGreaterThanOne aborts otherwise.
+        if real <= 1:
+            raise QCompilerError(
+                "gemmlowp-softmax cannot take so small an input scale", expected="above 2**-26",
+                found=repr(float(source.scale)),
+            )
         multiplier, shift = quantize_multiplier(real)
-        if shift < 0:
-            raise QCompilerError("softmax: the input scale is below 2**-26", found=repr(float(source.scale)))
         radius = ((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS - int(shift))
         return {
             "multiplier": multiplier.astype(np.int32),

@@ -29,7 +29,7 @@ def tabulate(
     outside the function's domain take the nearest bound: NaN becomes the zero point.
 
     Args:
-        function: float64 to float64, vectorized.
+        function: of float64 numbers that float32 holds; vectorized. For an op, its ``tabulated``.
         source, output: per-tensor parameters.
         storage_min, storage_max: smallest and largest stored input.
 

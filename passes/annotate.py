@@ -1,0 +1,131 @@
+"""The pass ``annotate``."""
+
+from __future__ import annotations
+
+from qcompiler.analysis.scale_groups import tie_scales
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Builder, Fact, Graph, Node, Shape, Value
+from qcompiler.ir.types import channel_blocks
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.quantization import FakeQuant
+from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.target import Row, Target, TypeSpec, choose, is_constant, storages, stored_range
+
+
+@compiler_pass("annotate")
+class Annotate(Pass):
+    """Put a ``fake_quant`` node on every value that the target holds in low precision.
+
+    Formats come from the descriptor's op rows: those of the operands that an op demands and of the results that it
+    gives. A sum that is requantized gets the format of the requantize. Where the result's only user is an activation
+    that limits values, the two are held as one: the format goes behind the activation. Values that the descriptor
+    ties get a common group.
+    """
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        target = context.require_target(self.name)
+        if any(isinstance(node.op, FakeQuant) for node in graph.nodes):
+            raise QCompilerError("the program is annotated already")
+        marks = _Marks(graph, target)
+        for node in graph.nodes:
+            if not isinstance(node.op, Constant | FakeQuant):
+                marks.mark(node)
+        marks.mark_outputs()
+        tie_scales(graph, target)
+        return PassResult(graph, True)
+
+
+class _Marks:
+    """Creates fake_quant nodes, one for each value and format."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.formats: dict[Value, list[tuple[TypeSpec, Value]]] = {}
+        self.held_behind_clamp: set[Value] = set()
+
+    def mark(self, node: Node) -> None:
+        """Mark what ``node`` demands of its operands and gives as results."""
+        row = self.target.row_for(node.op)
+        if row is None:
+            raise QCompilerError(
+                f"target {self.target.name!r} has no op {node.op.name!r}", layer=node.layer, fix="run 'legalize' before"
+            )
+        for index, value in enumerate(node.operands):
+            spec = choose(row, index, value)
+            if spec is not None and _is_held(spec) and value not in self.held_behind_clamp:
+                blocks = _weight_blocks(node, index) if spec.blocks == "channel" else ()
+                node.set_operand(index, self.quantized(value, spec, blocks, node))
+        if row.out.choices[0].kind != "affine":
+            return
+        spec = self.target.result_type(row)
+        if self.is_held_behind_clamp(node, row):
+            self.held_behind_clamp.add(node.result)
+            return
+        for value in node.results:
+            self.quantized(value, spec, (), node)
+
+    def mark_outputs(self) -> None:
+        """Let the program return what the target holds."""
+        for index, value in enumerate(self.graph.terminator.operands):
+            if value in self.formats:
+                self.graph.terminator.set_operand(index, self.formats[value][0][1])
+
+    def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
+        """Whether the result exists only to be limited by the activation that follows."""
+        clamp = self.target.rows.get("clamp")
+        if row.tied or row.name == "clamp" or clamp is None or not clamp.spec.fuse or len(node.results) != 1:
+            return False
+        if len(node.result.uses) != 1:
+            return False
+        (user, _), = node.result.uses
+        return Fact.CLAMP in user.op.facts and self.target.row_for(user.op) is clamp
+
+    def quantized(self, value: Value, spec: TypeSpec, blocks: Shape, node: Node) -> Value:
+        """``value`` behind a fake_quant of this format."""
+        if value.producer is not None and isinstance(value.producer.op, FakeQuant):
+            return value
+        known = self.formats.setdefault(value, [])
+        for other, marked in known:
+            if _satisfies(other, spec):
+                return marked
+        qmin, qmax = stored_range(spec)
+        op = FakeQuant(
+            storages(spec)[0], qmin, qmax, blocks,
+            fixed_scale=spec.scale if isinstance(spec.scale, float) else None,
+            fixed_zero_point=spec.zero_point if isinstance(spec.zero_point, int) else None,
+        )
+        source = known[0][1] if known and not is_constant(value) else value
+        marked = self.builder_behind(source, node)(op, source, origin=value.origin)
+        known.append((spec, marked))
+        return marked
+
+    def builder_behind(self, value: Value, node: Node) -> Builder:
+        """A builder directly behind the definition of ``value``."""
+        producer = value.producer
+        if producer is None:
+            return Builder(self.graph, next(self.graph.nodes), ())
+        return Builder(self.graph, producer.next or self.graph.terminator, producer.loc or node.loc)
+
+
+def _is_held(spec: TypeSpec) -> bool:
+    return spec.kind == "affine" and not spec.is_product
+
+
+def _satisfies(held: TypeSpec, demanded: TypeSpec) -> bool:
+    """Whether a value held in one format serves where another is demanded."""
+    return (
+        held.storages[0] in demanded.storages
+        and stored_range(held) == stored_range(demanded)
+        and held.blocks == demanded.blocks
+        and demanded.zero_point in ("any", held.zero_point)
+        and demanded.scale in ("free", held.scale)
+    )
+
+
+def _weight_blocks(node: Node, index: int) -> Shape:
+    if not isinstance(node.op, Contraction):
+        raise QCompilerError(f"{node.op.name} has no output channels for per-channel scales", layer=node.layer)
+    shape = node.operands[index].type.shape
+    return channel_blocks(shape, node.op.weight_channel_axis(len(shape)))

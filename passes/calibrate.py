@@ -1,0 +1,138 @@
+"""The pass ``calibrate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.analysis.rewriting import constant_value
+from qcompiler.analysis.scale_groups import Interval, tie_scales
+from qcompiler.calibration.observers import OBSERVERS
+from qcompiler.calibration.runner import observe
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import ConstantArray, Graph, Node
+from qcompiler.numerics import parameters_from_range
+from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.quantization import FakeQuant
+from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
+
+_SMALLEST_WEIGHT_SCALE = 2.0**-60
+"""Keeps scale products in float32's normal range."""
+_BIAS_LIMIT = 2.0**30
+"""Biases stay below this many steps, which leaves a bit of a 32-bit accumulator to the products."""
+
+
+@compiler_pass("calibrate")
+class Calibrate(Pass):
+    """Choose scale and zero point of every annotated value.
+
+    The float program runs on the calibration data, batch by batch; each group's interval is the union of its
+    members'. Ties that the data show to be harmful are cut. Weights take their scales from their own values; a
+    channel whose bias would not fit the accumulator gets a larger scale.
+    """
+
+    method: str = option("minmax", "how a value's interval follows from what was seen", tuple(OBSERVERS))
+    cut_ratio: float = option(4.0, "untie an operand whose interval is this many times shorter than the result's")
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        target = context.require_target(self.name)
+        marks = [n for n in graph.nodes if isinstance(n.op, FakeQuant)]
+        if not marks:
+            raise QCompilerError("nothing to calibrate", fix="run 'annotate' before 'calibrate'")
+        intervals = self.activation_intervals(graph, marks, context)
+        groups = tie_scales(graph, target, intervals, self.cut_ratio)
+        for members in groups.values():
+            _set_group(members, intervals)
+        for node in graph.nodes:
+            if isinstance(node.op, Contraction) and len(node.operands) == 3:
+                _fit_bias(node, context)
+        return PassResult(graph, True)
+
+    def activation_intervals(self, graph: Graph, marks: list[Node], context: Context) -> dict[Node, Interval]:
+        """Real interval of each fake_quant's values: seen in the data, or of the constant itself."""
+        intervals: dict[Node, Interval] = {}
+        computed: list[Node] = []
+        for node in marks:
+            array = constant_value(node.operands[0])
+            if array is None:
+                computed.append(node)
+            else:
+                intervals[node] = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if computed:
+            watched = list(dict.fromkeys(n.operands[0] for n in computed))
+            observers = [OBSERVERS[self.method]() for _ in watched]
+            observe(graph, watched, observers, context.require_data(self.name), context.progress)
+            seen = {value: o.interval() for value, o in zip(watched, observers, strict=True)}
+            intervals.update((node, seen[node.operands[0]]) for node in computed)
+        return intervals
+
+
+def _set_group(members: list[Node], intervals: dict[Node, Interval]) -> None:
+    """Give all members of a group the parameters that hold all their values."""
+    if len(members) == 1 and _mark(members[0]).blocks:
+        _set_weights(members[0])
+        return
+    known = [intervals[m] for m in members if m in intervals]
+    low = min((i[0] for i in known), default=0.0)
+    high = max((i[1] for i in known), default=0.0)
+    first = _mark(members[0])
+    scale, zero_point = parameters_from_range(low, high, first.qmin, first.qmax, first.fixed_zero_point)
+    if first.fixed_scale is not None:
+        scale = np.asarray(first.fixed_scale, np.float32)
+        if first.fixed_zero_point is None:
+            zero_point = np.asarray(np.clip(np.rint(first.qmin - low / scale), first.qmin, first.qmax), np.int64)
+    for member in members:
+        _set(member, scale, zero_point)
+
+
+def _set_weights(node: Node) -> None:
+    """Per-block parameters from the weights themselves."""
+    op = _mark(node)
+    weights = constant_value(node.operands[0])
+    assert weights is not None
+    low, high = block_extremes(weights, tuple(int(str(b)) for b in op.blocks))
+    scale, zero_point = parameters_from_range(low, high, op.qmin, op.qmax, op.fixed_zero_point)
+    # A block of zeros has no interval of its own; the tensor's largest scale keeps its bias on a grid like the others'.
+    empty = (low == 0) & (high == 0)
+    if empty.any() and not empty.all():
+        scale = np.where(empty, scale[~empty].max(), scale)
+    _set(node, np.maximum(scale, np.float32(_SMALLEST_WEIGHT_SCALE)), zero_point)
+
+
+def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Smallest and largest value of each block, on the block grid."""
+    split: list[int] = []
+    for size, length in zip(array.shape, blocks, strict=True):
+        split += [size // length, length]
+    cut = array.reshape(split)
+    inner = tuple(range(1, 2 * array.ndim, 2))
+    return cut.min(inner), cut.max(inner)
+
+
+def _fit_bias(node: Node, context: Context) -> None:
+    """Raise the scale of weight channels whose bias would leave the accumulator."""
+    activation, weights = (v.producer for v in node.operands[:2])
+    bias = constant_value(node.operands[2])
+    if bias is None or activation is None or weights is None:
+        return
+    x, w = activation.op, weights.op
+    if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
+        return
+    least = np.abs(bias.astype(np.float64)) / (float(x.scale.array) * _BIAS_LIMIT)
+    scale = w.scale.array
+    needed = np.maximum(scale, least.reshape(scale.shape) if scale.shape else least.max()).astype(np.float32)
+    if (needed > scale).any():
+        count = int((needed > scale).sum())
+        context.warn(f"layer {node.layer!r}: {count} weight scales raised so that the bias fits the accumulator")
+        _set(weights, needed, w.zero_point.array)
+
+
+def _set(node: Node, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:
+    node.set_op(_mark(node).replace(scale=ConstantArray(scale), zero_point=ConstantArray(zero_point)))
+
+
+def _mark(node: Node) -> FakeQuant:
+    assert isinstance(node.op, FakeQuant)
+    return node.op

@@ -1,0 +1,287 @@
+"""The pass ``realize``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompiler.analysis.requantization import requantize_constants
+from qcompiler.analysis.rewriting import constant_value
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import (
+    SCALARS,
+    Affine,
+    Arithmetic,
+    Builder,
+    ConstantArray,
+    Constants,
+    Fact,
+    Graph,
+    Node,
+    Op,
+    Origin,
+    OpTypeError,
+    Untraced,
+    Value,
+)
+from qcompiler.ir.builder import infer_types
+from qcompiler.ir.types import TensorType
+from qcompiler.numerics import AffineQuantize, tabulate
+from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.rounding import round_half_away
+from qcompiler.ops.activation import ClampFunction, UnaryFunction
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, Requantize
+from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
+from qcompiler.ops.resize import Resize
+from qcompiler.ops.table import LookupTable
+from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.target import Row, Target
+
+
+@compiler_pass("realize")
+class Realize(Pass):
+    """Turn the annotated float program into the integer program that the hardware runs.
+
+    Contractions accumulate in wide integers and are requantized; biases become integers at the accumulator's scale;
+    activations that limit values become clamps, other functions of one number become tables; add, mul, mean, softmax
+    and pools take the arithmetic that the descriptor cites. All types stay true: dequantizing any value gives its
+    real meaning.
+    """
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        return PassResult(_Realization(graph, context.require_target(self.name)).run(), True)
+
+
+class _Realization:
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.source = graph
+        self.target = target
+        self.result = Graph(graph.name, target.name, graph.pipeline)
+        self.build = Builder(self.result)
+        self.values: dict[Value, Value] = {}
+
+    def run(self) -> Graph:
+        for value in self.source.inputs:
+            self.values[value] = self.result.add_input(value.name, value.type, value.origin)
+        for node in self.source.nodes:
+            self.build.loc = node.loc
+            if isinstance(node.op, FakeQuant):
+                self.quantized_value(node)
+            elif not isinstance(node.op, Constant):
+                self.operation(node)
+        self.result.set_outputs((o.name, self.output(o.value)) for o in self.source.outputs)
+        return self.result
+
+    # Values
+
+    def quantized_value(self, node: Node) -> None:
+        """The integer counterpart of a fake_quant's result."""
+        op, operand = node.op, node.operands[0]
+        assert isinstance(op, FakeQuant)
+        if not op.is_calibrated:
+            raise QCompilerError("a value has no scale yet", layer=node.layer, fix="run 'calibrate' before 'realize'")
+        array = constant_value(operand)
+        if array is not None:
+            self.values[node.result] = self.constant(array, op.elem, operand.origin)
+        elif operand not in self.values:
+            raise QCompilerError("a quantized value has no producer", layer=node.layer)
+        elif not isinstance(self.values[operand].type.elem, Affine):
+            row = self.row("quantize", node)
+            self.values[node.result] = self.build(
+                Quantize(row.arithmetic or _no_arithmetic(row)), self.values[operand], elem=op.elem,
+                origin=operand.origin,
+            )
+        else:
+            self.values[node.result] = self.requantized(self.values[operand], op.elem, operand.origin)
+
+    def constant(self, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], elem: Affine, origin: Origin) -> Value:
+        """A float constant as stored integers: nearest, ties to even, as calibration assumed."""
+        parameters = Quantization(elem.scale_for(array.shape), elem.zero_point_for(array.shape), elem.qmin, elem.qmax)
+        q = AffineQuantize("half-even").apply(array, parameters)
+        return self.build(Constant(ConstantArray.adopt(q.astype(elem.storage.dtype))), elem=elem, origin=origin)
+
+    def requantized(self, value: Value, elem: Affine, origin: Origin) -> Value:
+        """``value`` at the scale of ``elem``; itself where it has it already."""
+        if value.type.elem == elem:
+            return value
+        row = self.row("requantize", value.producer)
+        op = Requantize(row.arithmetic or _no_arithmetic(row))
+        constants = Constants(requantize_constants(op.form(), value, elem))
+        return self.build(op.replace(constants=constants), value, elem=elem, origin=origin)
+
+    def output(self, value: Value) -> Value:
+        """A program output: real numbers again where p gave real numbers."""
+        if value not in self.values:
+            array = constant_value(value)
+            if array is None:
+                raise QCompilerError("a program output was not computed")
+            return self.build(Constant(ConstantArray(array)), elem=value.type.elem, origin=value.origin)
+        realized = self.values[value]
+        if isinstance(realized.type.elem, Affine):
+            return self.build(Dequantize(), realized, origin=value.origin, loc=_loc(realized))
+        return realized
+
+    # Operations
+
+    def operation(self, node: Node) -> None:
+        row = self.target.row_for(node.op)
+        if row is None:
+            raise QCompilerError(
+                f"target {self.target.name!r} has no op {node.op.name!r}", layer=node.layer, fix="run 'legalize' before"
+            )
+        try:
+            self.realize_as(row, node)
+        except OpTypeError as error:
+            raise QCompilerError(f"{node.op.name}: {error}", layer=node.layer) from error
+
+    def realize_as(self, row: Row, node: Node) -> None:
+        if isinstance(node.op, Contraction):
+            self.contraction(node)
+        elif row.name == "clamp":
+            self.clamp(node)
+        elif row.name == "lut":
+            self.table(node)
+        elif isinstance(node.op, ArithmeticOp) and _needs_arithmetic(node.op):
+            self.arithmetic(row, node)
+        else:
+            self.same_op(node)
+
+    def contraction(self, node: Node) -> None:
+        """Accumulate in wide integers, then requantize."""
+        op = node.op
+        assert isinstance(op, Contraction)
+        operands = [self.operand(v, node) for v in node.operands[:2]]
+        types = [v.type for v in operands]
+        storage = SCALARS[self.row(op.name, node).out.choices[0].storages[0]]
+        elem = op.accumulator(types, node.result.type.shape, storage)
+        if len(node.operands) == 3:
+            operands.append(self.bias(node, op.accumulator(types, node.result.type.shape, storage, of_bias=True)))
+        held = self.held_elem(node.result)
+        alone = _is_held_behind_clamp(node.result)
+        accumulator = self.build(
+            op, *operands, elem=elem, origin=node.result.origin if alone else Untraced("accumulator")
+        )
+        self.values[node.result] = self.requantized(
+            accumulator, held, Untraced("limited to the range of the following activation") if alone
+            else node.result.origin,
+        )
+
+    def bias(self, node: Node, elem: Affine) -> Value:
+        """The bias at the accumulator's scale, nearest integers."""
+        value = node.operands[2]
+        array = constant_value(value)
+        if array is None:
+            raise QCompilerError("the bias must be a constant", layer=node.layer)
+        q = np.rint(array.astype(np.float64) / elem.scale_for(array.shape).astype(np.float64))
+        largest = float(np.abs(q).max(initial=0))
+        if largest > elem.storage.maximum:
+            raise QCompilerError(
+                f"the bias does not fit {elem.storage}", layer=node.layer, expected=f"at most {elem.storage.maximum}",
+                found=f"{largest:.0f}", fix="raise the weight scale of the channel",
+            )
+        return self.build(
+            Constant(ConstantArray.adopt(q.astype(elem.storage.dtype))), elem=elem, origin=value.origin
+        )
+
+    def clamp(self, node: Node) -> None:
+        """An activation that limits values, on stored integers.
+
+        Bounds are zero_point + round_half_away(float32(limit / scale)), as LiteRT's CalculateActivationRangeQuantized.
+        """
+        op = node.op
+        assert isinstance(op, ClampFunction)
+        elem = self.held_elem(node.result)
+        source = self.requantized(
+            self.operand(node.operands[0], node), elem, Untraced("limited to the range of the following activation")
+        )
+        scale, zero_point = elem.scale.array, int(elem.zero_point.array)
+        bounds = []
+        for limit, unlimited in zip(op.limits, (elem.qmin, elem.qmax), strict=True):
+            if not np.isfinite(limit):
+                bounds.append(unlimited)
+                continue
+            steps = float(round_half_away(np.float32(limit) / scale))
+            bounds.append(int(min(max(steps + zero_point, elem.qmin), elem.qmax)))
+        self.values[node.result] = self.build(Clamp(*bounds), source, origin=node.result.origin)
+
+    def table(self, node: Node) -> None:
+        """A function of one number, evaluated for every stored input."""
+        op = node.op
+        assert isinstance(op, UnaryFunction)
+        source = self.operand(node.operands[0], node)
+        elem = self.held_elem(node.result)
+        result_type = TensorType(node.result.type.shape, elem)
+        storage = source.type.storage
+        entries = tabulate(
+            op.real, tensor_parameters(source.type), tensor_parameters(result_type), storage.minimum, storage.maximum
+        )
+        table = ConstantArray.adopt(entries.astype(elem.storage.dtype))
+        self.values[node.result] = self.build(
+            LookupTable(table, op.name), source, elem=elem, origin=node.result.origin
+        )
+
+    def arithmetic(self, row: Row, node: Node) -> None:
+        """An op whose integer form the descriptor cites."""
+        op = node.op
+        assert isinstance(op, ArithmeticOp)
+        operands = [self.operand(v, node) for v in node.operands]
+        elem = None if row.tied else self.held_elem(node.result)
+        types = [v.type for v in operands]
+        results = infer_types(op, types, elem)
+        cited = op.citing(row.arithmetic or _no_arithmetic(row), types, results)
+        self.values[node.result] = self.build(cited, *operands, elem=elem, origin=node.result.origin)
+
+    def same_op(self, node: Node) -> None:
+        """An op that means the same on stored integers, since operands and result share their type."""
+        operands = [self.operand(v, node) for v in node.operands]
+        made = self.build.create(node.op, operands, loc=node.loc)
+        for old, new in zip(node.results, made.results, strict=True):
+            new.origin = old.origin
+            self.values[old] = new
+
+    def operand(self, value: Value, node: Node) -> Value:
+        """The integer counterpart of an operand; a constant of plain numbers is copied."""
+        if value in self.values:
+            return self.values[value]
+        array = constant_value(value)
+        if array is None or value.type.storage.is_float:
+            raise QCompilerError(f"an operand of {node.op.name} is not quantized", layer=node.layer)
+        copied = self.build(Constant(ConstantArray(array)), elem=value.type.elem, origin=value.origin)
+        self.values[value] = copied
+        return copied
+
+    def held_elem(self, value: Value) -> Affine:
+        """The quantized type in which a float value is held: that of its fake_quant, or of the activation behind it."""
+        for user in value.users:
+            if isinstance(user.op, FakeQuant):
+                return user.op.elem
+        if _is_held_behind_clamp(value):
+            return self.held_elem(value.users[0].result)
+        producer = value.producer
+        raise QCompilerError("a value is not annotated", layer=producer.layer if producer else None)
+
+    def row(self, name: str, node: Node | None) -> Row:
+        row = self.target.rows.get(name)
+        if row is None:
+            raise QCompilerError(f"target {self.target.name!r} has no op {name!r}", layer=node.layer if node else None)
+        return row
+
+
+def _is_held_behind_clamp(value: Value) -> bool:
+    users = value.users
+    return len(users) == 1 and Fact.CLAMP in users[0].op.facts
+
+
+def _needs_arithmetic(op: Op) -> bool:
+    return not (isinstance(op, Resize) and op.mode == "nearest")
+
+
+def _no_arithmetic(row: Row) -> Arithmetic:
+    raise QCompilerError(f"the target's row for {row.name!r} cites no arithmetic")
+
+
+def _loc(value: Value) -> tuple[str, ...]:
+    return value.producer.loc if value.producer else ()
+
+

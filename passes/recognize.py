@@ -1,0 +1,106 @@
+"""The pass ``recognize``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.analysis.rewriting import scalar_value
+from qcompiler.ir import Builder, Graph, Node, Value
+from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Silu, Softplus, UnaryFunction
+from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
+from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
+
+Real = NDArray[np.float64]
+
+KNOWN: tuple[UnaryFunction, ...] = (
+    Silu(), HardSwish(), Gelu("none"), Gelu("tanh"), HardSigmoid(1 / 6, 0.5), HardSigmoid(0.2, 0.5), Softplus(),
+)
+"""The functions that models spell out in elementary ops."""
+
+_PROBES: Real = np.concatenate([np.linspace(-9, 9, 145), [-40.0, 40.0, 1e-3, -1e-3]])
+
+
+@compiler_pass("recognize")
+class Recognize(Pass):
+    """Name activation functions that a model spells out in elementary ops.
+
+    Nodes that together compute a function of one tensor, everything else being constant numbers, are evaluated on
+    probe points. Where the values agree with silu, hard swish, gelu (erf or tanh form), hard sigmoid or softplus to
+    1e-6, one node of that op replaces them: however the model ordered its multiplications.
+    """
+
+    max_nodes: int = option(12, "largest number of nodes that one function may consist of")
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        positions = {node: index for index, node in enumerate(graph.nodes)}
+        changed = False
+        for node in graph.reversed_nodes:
+            if _is_elementary(node) and self.name_function(graph, node, positions):
+                changed = True
+        return PassResult(graph, changed)
+
+    def name_function(self, graph: Graph, root: Node, positions: dict[Node, int]) -> bool:
+        """Replace the nodes that end in ``root`` by a known function, if they compute one."""
+        for nodes, source in _functions_of_one_value(root, self.max_nodes, positions):
+            values = _evaluate(nodes, source, _PROBES)
+            for function in KNOWN:
+                with np.errstate(all="ignore"):
+                    expected = function.real(_PROBES)
+                if source.type == root.result.type and np.allclose(values, expected, rtol=1e-6, atol=1e-6):
+                    loc = tuple(dict.fromkeys(name for n in nodes for name in n.loc))
+                    named = Builder(graph, root, loc)(function, source, origin=root.result.origin)
+                    root.result.replace_uses(named)
+                    for node in reversed(nodes):
+                        graph.erase(node)
+                    return True
+        return False
+
+
+def _functions_of_one_value(
+    root: Node, limit: int, positions: dict[Node, int]
+) -> Iterator[tuple[list[Node], Value]]:
+    """Growing sets of nodes that end in ``root`` and depend on a single value, each in order, with that value.
+
+    Inner results have no users outside the set. The set grows by the latest producer that it still depends on, so
+    that it never passes a value from which everything else in it is computed.
+    """
+    inside = {root}
+    while len(inside) <= limit:
+        sources = list(
+            dict.fromkeys(
+                v for n in inside for v in n.operands if scalar_value(v) is None and v.producer not in inside
+            )
+        )
+        if len(sources) == 1 and len(inside) > 1:
+            yield sorted(inside, key=lambda n: positions[n]), sources[0]
+        latest = max(sources, key=lambda v: positions.get(v.producer, -1) if v.producer else -1, default=None)
+        producer = latest.producer if latest else None
+        if latest is None or producer not in positions or not _is_elementary(producer):
+            return
+        if any(user not in inside for user in latest.users):
+            return
+        inside.add(producer)
+
+
+def _is_elementary(node: Node) -> bool:
+    return isinstance(node.op, UnaryFunction | BinaryArithmeticOp | FloatBinaryOp) and not isinstance(node.op, Prelu)
+
+
+def _evaluate(nodes: list[Node], source: Value, points: Real) -> Real:
+    """The function's values in float64."""
+    values: dict[Value, Real] = {source: points}
+    with np.errstate(all="ignore"):
+        for node in nodes:
+            operands = []
+            for value in node.operands:
+                scalar = scalar_value(value)
+                operands.append(values[value] if scalar is None else np.float64(scalar))
+            if isinstance(node.op, UnaryFunction):
+                values[node.result] = node.op.real(np.asarray(operands[0]))
+            else:
+                assert isinstance(node.op, BinaryArithmeticOp | FloatBinaryOp)
+                values[node.result] = node.op.ufunc(*operands)
+    return values[nodes[-1]]

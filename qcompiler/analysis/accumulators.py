@@ -1,0 +1,50 @@
+"""How large a sum of products can become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from qcompiler.ir import Node, TensorType, Value
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.quantized import affine
+
+
+def accumulator_bound(node: Node, outer: Mapping[Value, Value] = MappingProxyType({})) -> int | None:
+    """The largest magnitude that any partial sum of a quantized contraction can reach, for any input.
+
+    With constant weights it is max over output channels of sum(abs(w)) * max(abs(x - zero_point)) + abs(bias); with
+    two computed operands, the reduction length times the largest product. None where ``node`` is no contraction.
+
+    Args:
+        node: a node of the program or of a fused body.
+        outer: for a node of a fused body, the operand behind each input of the body.
+    """
+    op = node.op
+    if not isinstance(op, Contraction):
+        return None
+    types = [v.type for v in node.operands]
+    x = _largest_difference(types[0])
+    weights, *biases = (_array(outer.get(v, v)) for v in node.operands[1:])
+    bias = np.abs(biases[0].astype(np.int64)) if biases and biases[0] is not None else np.int64(0)
+    if weights is None:
+        return x * _largest_difference(types[1]) * op.reduction_length(types) + int(bias.max(initial=0))
+    centered = weights.astype(np.int64) - affine(types[1]).zero_point_for(weights.shape)
+    axis = op.weight_channel_axis(weights.ndim)
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    sums = np.abs(centered).sum(others) * x
+    return int((sums + bias).max(initial=0))
+
+
+def _largest_difference(type: TensorType) -> int:
+    elem = affine(type)
+    zero_points = elem.zero_point.array
+    return int(max((elem.qmax - zero_points).max(), (zero_points - elem.qmin).max()))
+
+
+def _array(value: Value) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None:
+    producer = value.producer
+    return producer.op.value.array if producer is not None and isinstance(producer.op, Constant) else None

@@ -1,0 +1,32 @@
+"""Which scales a requantize multiplies, and the constants that follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.ir import Affine, Value
+from qcompiler.numerics import RequantizeForm
+from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.quantized import affine
+
+
+def scales_behind(value: Value) -> list[NDArray[np.float32]]:
+    """The scales whose product is the scale of ``value``, in the order in which hardware multiplies them.
+
+    For a contraction's accumulator these are the scales of its two operands, the second one on the block grid of
+    the accumulator; for any other value its own scale.
+    """
+    producer = value.producer
+    elem = affine(value.type)
+    if producer is None or not isinstance(producer.op, Contraction):
+        return [elem.scale.array]
+    x, w = (affine(operand.type) for operand in producer.operands[:2])
+    return [x.scale.array, w.scale.array.reshape(elem.scale.shape)]
+
+
+def requantize_constants(form: RequantizeForm, value: Value, result: Affine) -> dict[str, NDArray[Any]]:
+    """Constants of the requantize that brings ``value`` to the type ``result``."""
+    return form.constants(scales_behind(value), result.scale.array)

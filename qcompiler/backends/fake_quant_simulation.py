@@ -1,0 +1,100 @@
+"""What a fake_quant computes in a simulation: the grid it rounds to, and which ones are left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.ir import Node, Original, Shape, Value
+from qcompiler.ir.types import spread_blocks
+from qcompiler.ops.quantization import FakeQuant
+
+Array = NDArray[Any]
+
+_FLOAT32_INTEGERS = 1 << 24
+"""float32 holds every integer up to this one."""
+
+
+@dataclass(frozen=True)
+class Bypass:
+    """Which fake_quant nodes act as the identity.
+
+    Attributes:
+        weights: those whose operand is a constant.
+        activations: all others.
+        names: those whose operand or result stands for an original value of such a name.
+    """
+
+    weights: bool = False
+    activations: bool = False
+    names: frozenset[str] = frozenset()
+
+    def covers(self, node: Node) -> bool:
+        """Whether the fake_quant ``node`` acts as the identity."""
+        (operand,) = node.operands
+        of_constant = operand.producer is not None and operand.producer.op.name == "constant"
+        if self.weights if of_constant else self.activations:
+            return True
+        return any(_original_name(value) in self.names for value in (operand, node.result))
+
+
+def _original_name(value: Value) -> str | None:
+    return value.origin.name if isinstance(value.origin, Original) else None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The real numbers ``scale * k`` with whole ``low <= k <= high``.
+
+    Centred integers ``k = q - zero_point`` save an addition and a subtraction; they give the same numbers, since
+    both are exact.
+
+    Attributes:
+        scale, low, high: numbers, or arrays that broadcast to the tensor.
+        division: float format in which the tensor is divided by the scale and rounded.
+        product: float format in which it is limited and multiplied by the scale.
+    """
+
+    scale: Array
+    low: Array
+    high: Array
+    division: np.dtype[Any]
+    product: np.dtype[Any]
+
+    def evaluate(self, x: Array) -> Array:
+        """Each number rounded to the grid, ties to even; format and shape of ``x``."""
+        k = np.rint(np.divide(x, self.scale, dtype=self.division)).astype(self.product, copy=False)
+        # Adding 0 turns -0 into 0, as the addition of a zero point does.
+        k = np.clip(k, self.low.astype(self.product), self.high.astype(self.product)) + self.product.type(0)
+        product: Array = k * self.scale.astype(self.product)
+        return product.astype(x.dtype, copy=False)
+
+
+def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int | None) -> Grid:
+    """The grid of a calibrated fake_quant on a tensor of ``shape`` and ``dtype``.
+
+    Without ``bits``, :meth:`Grid.evaluate` equals ``op.evaluate`` bit for bit on float32 and float64. With ``bits``
+    the real range ``[(qmin - zero_point) * scale, (qmax - zero_point) * scale]`` is divided into ``2**bits - 1``
+    steps, moved by at most half a step so that 0 stays on the grid.
+    """
+    elem = op.elem
+    # A free dimension is never cut into blocks, so that any length stands for it.
+    lengths = tuple(d if isinstance(d, int) else 1 for d in shape)
+    scale, zero_point = spread_blocks(elem.scale.array, lengths), spread_blocks(elem.zero_point.array, lengths)
+    low, high = op.qmin - zero_point, op.qmax - zero_point
+    division = np.result_type(dtype, np.float32)
+    if bits is not None:
+        steps = (1 << bits) - 1
+        factor = steps / (op.qmax - op.qmin)
+        low = np.rint(low * factor).astype(np.int64)
+        high = low + steps
+        scale = scale / np.float64(factor)
+    wide = max(int(np.abs(low).max()), int(np.abs(high).max())) >= _FLOAT32_INTEGERS
+    product = np.dtype(np.float64) if wide else division
+    if bits is not None:
+        division = product
+        scale = scale.astype(product)
+    return Grid(np.asarray(scale), np.asarray(low), np.asarray(high), division, product)

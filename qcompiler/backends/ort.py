@@ -1,0 +1,159 @@
+"""Runs float and simulated programs fast, through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+# The imports of the onnx_ modules register the ONNX forms of all ops.
+from qcompiler.backends import onnx_elementwise, onnx_spatial, onnx_structure  # noqa: F401
+from qcompiler.backends.fake_quant_simulation import Bypass
+from qcompiler.backends.onnx_emitter import OnnxEmitter
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Graph, SymbolicDim, TensorType, Value
+
+Array = NDArray[Any]
+
+__all__ = ["Bypass", "FloatSession", "run_float"]
+
+_DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion"]
+"""Rewrites that reach into a simulated quantization: the first drops the addition of 0 that turns -0 into 0, the
+second moves the multiplication by the scale into the next matrix product."""
+
+
+class FloatSession:
+    """A float graph, loaded for execution at any batch size.
+
+    fake_quant nodes without parameters are the identity; those with parameters give the numbers of
+    ``FakeQuant.evaluate`` bit for bit. Everything else is float arithmetic in ONNX Runtime's order of summation.
+
+    Args:
+        graph: a graph of float ops; it may change afterwards without effect on the session.
+        fetch: values of ``graph`` to return, inputs and constants included; the graph's outputs by default.
+        bypass: which fake_quants act as the identity.
+        bits: simulate every other fake_quant at this width over the same real range; 32 is accurate to float32.
+        threads: threads for one run; None lets ONNX Runtime choose.
+
+    Raises:
+        QCompilerError: a node computes on quantized numbers or has no ONNX form, or ONNX Runtime does not support
+            it; names the layer.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        fetch: Sequence[Value] | None = None,
+        *,
+        bypass: Bypass = Bypass(),  # noqa: B008 - frozen
+        bits: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if bits is not None and not 2 <= bits <= 32:
+            raise QCompilerError("fake_quant cannot have this width", expected="2 to 32 bits", found=f"{bits} bits")
+        fetched = [o.value for o in graph.outputs] if fetch is None else list(fetch)
+        self._graph_inputs = [(v.name, v.type) for v in graph.inputs]
+        emitter = OnnxEmitter(graph, bypass, bits)
+        emitter.emit_graph(fetched)
+        # Where each fetched value comes from: a constant array, a feed, or an output of the session.
+        self._sources: list[Array | str | int] = []
+        outputs: dict[str, TensorType] = {}
+        for value in fetched:
+            root = emitter.resolve(value)
+            if root in emitter.static:
+                self._sources.append(emitter.static[root])
+            elif root.producer is None:
+                self._sources.append(root.name)
+            else:
+                name = emitter.name(root)
+                outputs.setdefault(name, root.type)
+                self._sources.append(list(outputs).index(name))
+        self._output_names = list(outputs)
+        self._session = _load(emitter, list(outputs.items()), threads) if outputs else None
+        self._model_inputs = {value.name: name for value, name in emitter.inputs.items()}
+        self._required = set(self._model_inputs) | {s for s in self._sources if isinstance(s, str)}
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Run the graph.
+
+        Args:
+            feeds: arrays by graph input name, in each input's shape and format; inputs that no fetched value
+                depends on may be left out.
+
+        Returns:
+            The fetched values, in the order of ``fetch``.
+
+        Raises:
+            QCompilerError: a feed is missing, unknown or does not fit its input, or ONNX Runtime fails.
+        """
+        self._check(feeds)
+        computed: Sequence[Array] = ()
+        if self._session is not None:
+            named = {name: np.ascontiguousarray(feeds[key]) for key, name in self._model_inputs.items()}
+            try:
+                computed = self._session.run(self._output_names, named)
+            except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+                raise QCompilerError("ONNX Runtime failed to run the program", found=str(error)) from error
+        results: list[Array] = []
+        for source in self._sources:
+            if isinstance(source, int):
+                results.append(computed[source])
+            else:
+                results.append(np.asarray(feeds[source]) if isinstance(source, str) else source)
+        return results
+
+    def _check(self, feeds: Mapping[str, Array]) -> None:
+        names = [name for name, _ in self._graph_inputs]
+        unknown = sorted(set(feeds) - set(names))
+        if unknown:
+            raise QCompilerError(f"the program has no input {unknown[0]!r}", expected=", ".join(names))
+        symbols: dict[str, int] = {}
+        for name, type in self._graph_inputs:
+            if name not in feeds:
+                if name in self._required:
+                    raise QCompilerError(f"input {name!r} is missing", fix=f"feed a {type}")
+                continue
+            array = np.asarray(feeds[name])
+            fits = array.dtype == type.storage.dtype and array.ndim == type.rank
+            for dim, size in zip(type.shape, array.shape, strict=False):
+                if isinstance(dim, SymbolicDim):
+                    bound = symbols.setdefault(dim.symbol, size // dim.coefficient)
+                    fits = fits and size == bound * dim.coefficient
+                else:
+                    fits = fits and size == dim
+            if not fits:
+                raise QCompilerError(
+                    f"input {name!r} does not fit", expected=str(type), found=f"{array.dtype}{list(array.shape)}"
+                )
+
+
+def run_float(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a float graph once; results by output name. See :class:`FloatSession`."""
+    results = FloatSession(graph).run(feeds)
+    return dict(zip(graph.output_names, results, strict=True))
+
+
+def _load(emitter: OnnxEmitter, outputs: Sequence[tuple[str, TensorType]], threads: int | None) -> Any:
+    """An ONNX Runtime session of what ``emitter`` wrote."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    arrays = emitter.large_initializers
+    # ONNX Runtime reads these arrays where they lie; nothing is copied on the way into the session.
+    options.add_external_initializers(
+        list(arrays), [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in arrays.values()]
+    )
+    try:
+        return onnxruntime.InferenceSession(
+            emitter.model(outputs).SerializeToString(), options, providers=["CPUExecutionProvider"],
+            disabled_optimizers=_DISABLED_OPTIMIZERS,
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+        raise QCompilerError(
+            "ONNX Runtime does not support the program", found=str(error),
+            fix="run it with the reference interpreter, or convert the layer named above to float32",
+        ) from error

@@ -1,0 +1,143 @@
+"""What a pass is, and the registry that finds passes by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar, dataclass_transform
+
+from numpy.typing import NDArray
+
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Graph
+from qcompiler.target import Target
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+class CalibrationSource(Protocol):
+    """Calibration data: batches of inputs by name, as often as asked."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def batches(self, size: int) -> Iterable[Feeds]:
+        """All samples in order, ``size`` at a time; the last batch may be shorter."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how far long work has come."""
+
+    def __call__(self, description: str, done: int, total: int) -> None: ...
+
+
+def silent(description: str, done: int, total: int) -> None:
+    """A progress report to nobody."""
+
+
+@dataclass
+class Context:
+    """What passes may read beside the graph.
+
+    Attributes:
+        target: the target compiled for; None in pipelines that need none.
+        data: calibration data; None where there is none.
+        warn: takes one-sentence warnings for the user.
+        progress: takes progress of long work.
+    """
+
+    target: Target | None = None
+    data: CalibrationSource | None = None
+    warnings: list[str] = field(default_factory=list)
+    progress: Progress = silent
+
+    def require_target(self, pass_name: str) -> Target:
+        """The target.
+
+        Raises:
+            QCompilerError: there is none.
+        """
+        if self.target is None:
+            raise QCompilerError(f"pass {pass_name!r} needs a target", fix="name one with --target")
+        return self.target
+
+    def require_data(self, pass_name: str) -> CalibrationSource:
+        """The calibration data.
+
+        Raises:
+            QCompilerError: there is none.
+        """
+        if self.data is None:
+            raise QCompilerError(f"pass {pass_name!r} needs calibration data", fix="give some with --data")
+        return self.data
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    Attributes:
+        graph: the program after the pass: the one it was given, changed in place, or a new one.
+        changed: whether anything changed.
+    """
+
+    graph: Graph
+    changed: bool
+
+
+class Pass(ABC):
+    """Base of all passes: a frozen dataclass whose fields are its options.
+
+    The class docstring is the pass's reference entry; a field's ``help`` metadata (see :func:`option`) describes
+    the option.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Transform ``graph``.
+
+        Raises:
+            QCompilerError: the program cannot be transformed; names the user's layer.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """Option values by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+PASSES: dict[str, type[Pass]] = {}
+
+_PassClass = TypeVar("_PassClass", bound=type[Pass])
+
+
+@dataclass_transform(frozen_default=True)
+def compiler_pass(name: str) -> Callable[[_PassClass], _PassClass]:
+    """Register a class as the pass ``name`` and make it a frozen dataclass.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def register(cls: _PassClass) -> _PassClass:
+        if name in PASSES:
+            raise ValueError(f"pass {name!r} is defined twice: {PASSES[name].__module__} and {cls.__module__}")
+        frozen = dataclass(frozen=True)(cls)
+        frozen.name = name
+        PASSES[name] = frozen
+        return frozen
+
+    return register
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A pass option: a dataclass field with its description and, for words, its choices."""
+    return field(default=default, metadata={"help": help, "choices": choices})

@@ -1,0 +1,103 @@
+"""The schema of target descriptors: what a TOML file may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Range = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; descriptors do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Accumulator(Strict):
+    """Width of accumulators, and what the target does when one overflows."""
+
+    bits: int = Field(32, ge=8, le=64, description="width of the accumulator in bits")
+    overflow: Literal["forbidden", "saturate", "wrap"] = Field(
+        "forbidden", description="'forbidden' makes verify-legal prove that no input overflows it"
+    )
+
+
+class Limits(Strict):
+    """Limits that hold for every op."""
+
+    max_rank: int | None = Field(None, ge=1, description="largest rank of any tensor")
+    accumulator: Accumulator = Accumulator()
+
+
+class TypeSpec(Strict):
+    """A number format, named in ``[types]`` and cited by op rows."""
+
+    kind: Literal["affine", "scalar"] = Field(
+        description="'affine': integers with scale and zero point; 'scalar': plain machine numbers"
+    )
+    storage: str | list[str] = Field(description="machine format, or several to choose from: i8, u8, i32, f32, ...")
+    blocks: Literal["tensor", "channel"] = Field(
+        "tensor", description="one scale for the tensor, or one for each output channel"
+    )
+    zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
+    range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
+    scale: Literal["free", "product(0,1)"] | float = Field(
+        "free", description="'free': calibration chooses; 'product(0,1)': that of the operands; a number: fixed"
+    )
+    constant: bool = Field(False, description="the operand must be known at compile time")
+
+    @property
+    def storages(self) -> list[str]:
+        return [self.storage] if isinstance(self.storage, str) else self.storage
+
+    @property
+    def is_product(self) -> bool:
+        return self.scale == "product(0,1)"
+
+
+class OpRow(Strict):
+    """What the target demands of one op. An op without a row is illegal."""
+
+    operands: list[str] = Field(
+        alias="in",
+        description="a type for each operand; 'name?' optional, 'name...' any number, 'a|b' a choice, "
+        "'name{scale=1 zero_point=0}' with fixed parameters",
+    )
+    out: str = Field(description="type of every result")
+    arithmetic: str | None = Field(None, description="the registered arithmetic, such as litert-add{shift=20}")
+    ties: Literal["all"] | None = Field(None, description="'all': operands and results share scale and zero point")
+    fuse: bool = Field(False, description="may end a fused kernel, after the op that it follows")
+    kernel: Range | None = Field(None, description="smallest and largest kernel size along an axis")
+    strides: Range | None = Field(None, description="smallest and largest stride along an axis")
+    dilations: Range | None = Field(None, description="smallest and largest dilation along an axis")
+    attributes: dict[str, list[Any]] = Field({}, description="allowed values of attributes")
+    max_rank: int | None = Field(None, ge=1, description="largest rank of operand 0")
+    last_axis: bool = Field(False, description="the attribute 'axis' must be the last one")
+    max_axis_length: int | None = Field(None, ge=1, description="longest extent along the attribute 'axis'")
+
+
+class Descriptor(Strict):
+    """A target descriptor."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="version of this schema")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what --target takes")
+    summary: str = Field(description="one sentence")
+    source: str = Field(description="the public source of the target's rules")
+    pipeline: str = Field(description="the default pipeline")
+    fallback: Literal["error", "host"] = Field(
+        "error", description="what legalize does with an op that the target lacks: refuse, or leave it to the host"
+    )
+    layout: Literal["NCHW", "NHWC"] = Field("NCHW", description="axis order of images")
+    decompositions: list[str] = Field([], description="decompositions that legalize may use, in order of preference")
+    limits: Limits = Limits()
+    types: dict[str, TypeSpec] = Field(description="number formats by name")
+    ops: dict[str, OpRow] = Field(description="legal ops")
+
+    @field_validator("fallback")
+    @classmethod
+    def _host_is_not_there_yet(cls, value: str) -> str:
+        if value == "host":
+            raise ValueError("'host' is not supported by this version; use 'error'")
+        return value

@@ -1,0 +1,161 @@
+"""Whether a node is legal on a target, and if not, which constraint it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from qcompiler.ir import Affine, Node, Scalar, TensorType, Value
+from qcompiler.ops.constant import Constant
+from qcompiler.target.descriptor import TypeSpec
+from qcompiler.target.target import Row, Target, admits_affine
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken constraint.
+
+    Attributes:
+        constraint: what the target demands.
+        found: what the node has.
+    """
+
+    constraint: str
+    found: str
+
+
+def check_float_node(target: Target, node: Node) -> Violation | None:
+    """Whether a node of a float program can run on the target, by op, attributes, shapes and constness."""
+    row = target.row_for(node.op)
+    if row is None:
+        return Violation(f"the target has no op {node.op.name!r}", node.op.name)
+    return check_attributes(target, row, node) or _check_constness(row, node)
+
+
+def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
+    """Limits on attributes, ranks and lengths."""
+    spec, attributes = row.spec, node.op.attributes()
+    type = node.operands[0].type if node.operands else None
+    for key in ("kernel", "strides", "dilations"):
+        limits: list[int] | None = getattr(spec, key)
+        sizes = _kernel(node) if key == "kernel" else attributes.get(key)
+        if limits and sizes and not all(limits[0] <= s <= limits[1] for s in sizes):
+            return Violation(f"{key} of {row.name} must lie within {limits}", str(list(sizes)))
+    for key, allowed in spec.attributes.items():
+        value = attributes.get(key)
+        if value not in allowed:
+            return Violation(f"{key} of {row.name} must be one of {allowed}", repr(value))
+    if type is None:
+        return None
+    for limit in (spec.max_rank, target.descriptor.limits.max_rank):
+        if limit is not None and type.rank > limit:
+            return Violation(f"operands of {row.name} have rank at most {limit}", f"rank {type.rank}")
+    axis = attributes.get("axis")
+    if axis is None:
+        return None
+    if spec.last_axis and axis % type.rank != type.rank - 1:
+        return Violation(f"{row.name} runs along the last axis only", f"axis {axis} of rank {type.rank}")
+    length = type.shape[axis]
+    if spec.max_axis_length and isinstance(length, int) and length > spec.max_axis_length:
+        return Violation(f"{row.name} runs along at most {spec.max_axis_length} elements", str(length))
+    return None
+
+
+def choose(row: Row, index: int, value: Value) -> TypeSpec | None:
+    """The format in which operand ``index`` is to be held: the first choice that a constant, or not, may take."""
+    operand = row.operand(index)
+    if operand is None:
+        return None
+    return next((spec for spec in operand.choices if not spec.constant or is_constant(value)), None)
+
+
+def is_constant(value: Value) -> bool:
+    """Whether the value is known at compile time, behind fake_quant nodes too."""
+    producer = value.producer
+    while producer is not None and producer.op.name == "fake_quant":
+        producer = producer.operands[0].producer
+    return producer is not None and isinstance(producer.op, Constant)
+
+
+def _kernel(node: Node) -> Any:
+    kernel = getattr(node.op, "kernel", None)
+    return kernel(node.operands[1].type.shape) if callable(kernel) else kernel
+
+
+def _check_constness(row: Row, node: Node) -> Violation | None:
+    least = sum(not (o.optional or o.variadic) for o in row.operands)
+    if len(node.operands) < least:
+        return Violation(f"{row.name} takes {least} operands", str(len(node.operands)))
+    for index, value in enumerate(node.operands):
+        if row.operand(index) is None:
+            return Violation(f"{row.name} takes {len(row.operands)} operands", str(len(node.operands)))
+        spec = choose(row, index, value)
+        if spec is None:
+            return Violation(f"operand {index} of {row.name} must be a constant", "a computed value")
+        elem = value.type.elem
+        if spec.kind == "scalar" and isinstance(elem, Scalar) and elem.name not in spec.storages:
+            return Violation(f"operand {index} of {row.name} must be {' or '.join(spec.storages)}", str(elem))
+    return None
+
+
+def check_quantized_node(
+    target: Target, node: Node, outer: Mapping[Value, Value] = MappingProxyType({})
+) -> Violation | None:
+    """Whether a node of p' is legal: row, attributes, arithmetic, and the storage and parameters of every value.
+
+    Args:
+        target: the target.
+        node: a node of the program or of a fused body.
+        outer: for a node of a fused body, the operand behind each input of the body.
+    """
+    row = target.rows.get(node.op.name)
+    if row is None:
+        return Violation(f"the target has no op {node.op.name!r}", node.op.name)
+    violation = check_attributes(target, row, node)
+    if violation:
+        return violation
+    arithmetic = getattr(node.op, "arithmetic", None)
+    needs = row.arithmetic if arithmetic is not None or node.op.name in _ALWAYS_CITING else None
+    if needs != arithmetic:
+        return Violation(f"arithmetic of {row.name} must be {row.arithmetic}", str(arithmetic))
+    for index, value in enumerate(node.operands):
+        operand = row.operand(index)
+        if operand is None:
+            return Violation(f"{row.name} takes {len(row.operands)} operands", str(len(node.operands)))
+        problem = _mismatch(operand.choices, value.type, is_constant(outer.get(value, value)))
+        if problem:
+            return Violation(f"operand {index} of {row.name} ({operand.text}) {problem}", str(value.type))
+    for value in node.results:
+        problem = _mismatch(row.out.choices, value.type, constant=True)
+        if problem:
+            return Violation(f"the result of {row.name} ({row.out.text}) {problem}", str(value.type))
+    return None
+
+
+_ALWAYS_CITING = ("quantize", "requantize", "add", "sub", "mul", "mean", "reduce_sum", "softmax", "average_pool2d")
+
+
+def _mismatch(choices: Sequence[TypeSpec], type: TensorType, constant: bool) -> str | None:
+    """Why no choice admits a value of this type; None where one does."""
+    problems = []
+    for spec in choices:
+        problem = _admits(spec, type)
+        if problem is None and spec.constant and not constant:
+            problem = "must be a constant"
+        if problem is None:
+            return None
+        problems.append(problem)
+    return "; or ".join(dict.fromkeys(problems))
+
+
+def _admits(spec: TypeSpec, type: TensorType) -> str | None:
+    elem = type.elem
+    if isinstance(elem, Affine):
+        return admits_affine(spec, elem)
+    if spec.kind != "scalar":
+        return f"must be quantized ({' or '.join(spec.storages)} with scale and zero point)"
+    if not isinstance(elem, Scalar) or elem.name not in spec.storages:
+        return f"must be plain {' or '.join(spec.storages)}"
+    return None

@@ -1,0 +1,145 @@
+"""Finds, reads and checks target descriptors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from qcompiler import numerics
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import OPS, SCALARS
+from qcompiler.target.descriptor import Descriptor
+from qcompiler.target.target import Target
+
+
+def built_in_targets() -> dict[str, Path]:
+    """Descriptor files that come with the compiler, by target name."""
+    folder = Path(str(resources.files("qcompiler.targets")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_target(name: str | Path) -> Target:
+    """A built-in target by name, or any descriptor by the path of its ``.toml`` file.
+
+    Raises:
+        QCompilerError: no such target (the nearest names are given), or a broken descriptor (with line or key).
+    """
+    text = str(name)
+    if text.endswith(".toml"):
+        return read_descriptor(Path(text))
+    known = built_in_targets()
+    if text not in known:
+        near = difflib.get_close_matches(text, known, 3, cutoff=0.4)
+        raise QCompilerError(
+            f"unknown target {text!r}",
+            expected="one of " + ", ".join(known) + ", or the path of a .toml descriptor",
+            fix="did you mean " + " or ".join(repr(n) for n in near) + "?" if near else None,
+        )
+    return read_descriptor(known[text])
+
+
+def read_descriptor(path: Path) -> Target:
+    """Read and check a descriptor file.
+
+    Raises:
+        QCompilerError: the file is missing, is no TOML, or says something impossible; names file and line or key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QCompilerError(f"cannot read target descriptor {path}: {error}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise QCompilerError(f"{path}: not a TOML file: {error}") from error
+    try:
+        descriptor = Descriptor.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _broken(path, text, [str(p) for p in first["loc"]], _message(first)) from error
+    target = Target(descriptor, str(path))
+    _check_citations(target, path, text)
+    return target
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "key is missing"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _broken(path: Path, text: str, keys: list[str], problem: str, fix: str | None = None) -> QCompilerError:
+    line = _line_of(text, keys)
+    place = f"{path}, line {line}" if line else str(path)
+    return QCompilerError(f"{place}: {'.'.join(keys)}: {problem}", fix=fix)
+
+
+def _line_of(text: str, keys: list[str]) -> int | None:
+    """The line that sets the last of nested ``keys`` which the file mentions."""
+    lines = text.splitlines()
+    found, start = None, 0
+    for key in keys:
+        pattern = re.compile(rf"(?:^\s*\[(?:[\w.-]+\.)?{re.escape(key)}\]|(?:^|[{{,\s]){re.escape(key)}\s*=)")
+        for number in range(start, len(lines)):
+            if pattern.search(lines[number]):
+                found, start = number + 1, number
+                break
+        else:
+            break
+    return found
+
+
+def _check_citations(target: Target, path: Path, text: str) -> None:
+    descriptor = target.descriptor
+    for name, spec in descriptor.types.items():
+        for storage in spec.storages:
+            if storage not in SCALARS:
+                near = difflib.get_close_matches(storage, SCALARS, 1)
+                raise _broken(
+                    path, text, ["types", name, "storage"], f"unknown number format {storage!r}",
+                    f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(SCALARS)}",
+                )
+            kind = SCALARS[storage]
+            if spec.kind == "affine" and not kind.is_integer:
+                raise _broken(path, text, ["types", name, "storage"], f"affine types store integers, not {storage}")
+            if spec.range and not kind.minimum <= spec.range[0] <= spec.range[1] <= kind.maximum:
+                raise _broken(path, text, ["types", name, "range"], f"{spec.range} is not within {storage}")
+    for name, row in descriptor.ops.items():
+        if name not in OPS:
+            near = difflib.get_close_matches(name, OPS, 1)
+            raise _broken(
+                path, text, ["ops", name], "unknown op", f"did you mean {near[0]!r}?" if near else None
+            )
+        for attribute in row.attributes:
+            if attribute not in {f for f in OPS[name].__dataclass_fields__}:  # type: ignore[attr-defined]
+                raise _broken(path, text, ["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
+    try:
+        rows = target.rows
+    except ValueError as error:
+        name = next(n for n in descriptor.ops if not _resolves(descriptor, n))
+        raise _broken(path, text, ["ops", name], str(error)) from error
+    for name, resolved in rows.items():
+        if resolved.arithmetic is None:
+            continue
+        try:
+            numerics.resolve(name, resolved.arithmetic.name, resolved.arithmetic.options)
+        except QCompilerError as error:
+            raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, error.fix or error.expected) from error
+    if any(r.out.choices[0].is_product for r in rows.values()) and "requantize" not in rows:
+        raise _broken(path, text, ["ops"], "accumulators need an op 'requantize', which has no row")
+
+
+def _resolves(descriptor: Descriptor, name: str) -> bool:
+    try:
+        Target(descriptor.model_copy(update={"ops": {name: descriptor.ops[name]}})).rows  # noqa: B018 - may raise
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""A target: its descriptor with all citations resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from qcompiler.ir import SCALARS, Affine, Arithmetic, Fact, Op, Scalar
+from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
+from qcompiler.target.type_expression import Operand, parse_operand
+
+
+@dataclass(frozen=True)
+class Row:
+    """An op row with its citations resolved.
+
+    Attributes:
+        name: the op as the row names it.
+        spec: the row as written.
+        operands, out: resolved types.
+        arithmetic: the cited arithmetic.
+    """
+
+    name: str
+    spec: OpRow
+    operands: tuple[Operand, ...]
+    out: Operand
+    arithmetic: Arithmetic | None
+
+    def operand(self, index: int) -> Operand | None:
+        """The entry for operand ``index``; None where the row has none."""
+        if index < len(self.operands):
+            return self.operands[index]
+        return self.operands[-1] if self.operands and self.operands[-1].variadic else None
+
+    @property
+    def tied(self) -> bool:
+        return self.spec.ties == "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A named target.
+
+    Attributes:
+        descriptor: the file's content.
+        source_text: where it was read from, for messages.
+    """
+
+    descriptor: Descriptor
+    source_text: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.descriptor.name
+
+    @cached_property
+    def rows(self) -> Mapping[str, Row]:
+        """Op rows by op name."""
+        types = self.descriptor.types
+        return {
+            name: Row(
+                name, spec, tuple(parse_operand(text, types) for text in spec.operands),
+                parse_operand(spec.out, types), Arithmetic.parse(spec.arithmetic) if spec.arithmetic else None,
+            )
+            for name, spec in self.descriptor.ops.items()
+        }
+
+    def row_for(self, op: Op) -> Row | None:
+        """The row under which an op of a float program becomes legal.
+
+        An activation that only limits values runs as ``clamp``, any other function of one number as ``lut``.
+        """
+        if op.name in self.rows:
+            return self.rows[op.name]
+        if Fact.CLAMP in op.facts and "clamp" in self.rows:
+            return self.rows["clamp"]
+        return self.rows.get("lut") if Fact.UNARY in op.facts else None
+
+    def result_type(self, row: Row) -> TypeSpec:
+        """The format in which the result of a float op under ``row`` is held between kernels.
+
+        An accumulator is not held: it is requantized first.
+        """
+        spec = row.out.choices[0]
+        return self.rows["requantize"].out.choices[0] if spec.is_product else spec
+
+
+def storages(spec: TypeSpec) -> list[Scalar]:
+    return [SCALARS[name] for name in spec.storages]
+
+
+def stored_range(spec: TypeSpec) -> tuple[int, int]:
+    """Smallest and largest integer that a format stores."""
+    storage = storages(spec)[0]
+    return (spec.range[0], spec.range[1]) if spec.range else (storage.minimum, storage.maximum)
+
+
+def admits_affine(spec: TypeSpec, elem: Affine) -> str | None:
+    """Why a format does not admit an affine type; None where it does. Judges parameters, not names."""
+    problem = None
+    if spec.kind != "affine":
+        problem = f"needs plain {' or '.join(spec.storages)}"
+    elif elem.storage.name not in spec.storages:
+        problem = f"stores {' or '.join(spec.storages)}, not {elem.storage}"
+    elif spec.range and not (spec.range[0] <= elem.qmin and elem.qmax <= spec.range[1]):
+        problem = f"keeps integers within {spec.range}, not [{elem.qmin},{elem.qmax}]"
+    elif spec.blocks == "tensor" and not spec.is_product and not elem.is_per_tensor:
+        problem = "has one scale for the whole tensor"
+    elif spec.zero_point != "any" and (elem.zero_point.array != spec.zero_point).any():
+        problem = f"has zero point {spec.zero_point}"
+    elif isinstance(spec.scale, float) and (elem.scale.array != spec.scale).any():
+        problem = f"has scale {spec.scale!r}"
+    return problem

@@ -1,0 +1,1 @@
+"""LiteRT's reference kernels as witness for the integer arithmetic."""
