@@ -45,9 +45,13 @@ class Calibrate(Pass):
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
         for members in groups.values():
             _set_group(members, intervals)
-        for node in graph.nodes:
-            if isinstance(node.op, Contraction) and len(node.operands) == 3:
-                _fit_bias(node, context)
+        raised = {n: _fit_bias(n) for n in graph.nodes if isinstance(n.op, Contraction) and len(n.operands) == 3}
+        layers = [node.layer for node, channels in raised.items() if channels]
+        if layers:
+            context.warn(
+                f"{sum(raised.values())} weight channels in {len(layers)} layers, {layers[0]!r} first, got a larger "
+                "scale so that their bias fits the accumulator: it is over 2**22 times as large as their weights"
+            )
         return PassResult(graph, True)
 
     def activation_intervals(self, graph: Graph, marks: list[Node], context: Context) -> dict[Node, Interval]:
@@ -111,22 +115,22 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
     return cut.min(inner), cut.max(inner)
 
 
-def _fit_bias(node: Node, context: Context) -> None:
-    """Raise the scale of weight channels whose bias would leave the accumulator."""
+def _fit_bias(node: Node) -> int:
+    """Raise the scale of weight channels whose bias would leave the accumulator; returns how many there were."""
     activation, weights = (v.producer for v in node.operands[:2])
     bias = constant_value(node.operands[2])
     if bias is None or activation is None or weights is None:
-        return
+        return 0
     x, w = activation.op, weights.op
     if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
-        return
+        return 0
     least = np.abs(bias.astype(np.float64)) / (float(x.scale.array) * _BIAS_LIMIT)
     scale = w.scale.array
     needed = np.maximum(scale, least.reshape(scale.shape) if scale.shape else least.max()).astype(np.float32)
-    if (needed > scale).any():
-        count = int((needed > scale).sum())
-        context.warn(f"layer {node.layer!r}: {count} weight scales raised so that the bias fits the accumulator")
+    raised = int((needed > scale).sum())
+    if raised:
         _set(weights, needed, w.zero_point.array)
+    return raised
 
 
 def _set(node: Node, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:

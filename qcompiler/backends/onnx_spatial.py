@@ -40,10 +40,24 @@ def _conv2d(emitter: OnnxEmitter, node: Node) -> None:
 def _conv_transpose2d(emitter: OnnxEmitter, node: Node) -> None:
     op, (x, w, *bias) = node.op, node.operands
     assert isinstance(op, ConvTranspose2D)
-    operands = [_spatial_operand(emitter, x, op.layout), _inputs_first(emitter, op, w)]
+    source = _spatial_operand(emitter, x, op.layout)
+    ends, output_padding = list(op.pads[2:]), list(op.output_padding)
+    zeros = [0, 0]
+    for i, stride in enumerate(op.strides):
+        shared = min(ends[i], output_padding[i])
+        ends[i] -= shared
+        output_padding[i] -= shared
+        if output_padding[i] >= stride:
+            # ONNX Runtime refuses this. A row of zeros behind the input adds ``stride`` rows to the result.
+            zeros[i] = -(-output_padding[i] // stride)
+            ends[i] += zeros[i] * stride - output_padding[i]
+            output_padding[i] = 0
+    if any(zeros):
+        source = emitter.emit("Pad", [source, emitter.integers((0, 0, 0, 0, 0, 0, *zeros))])
     name = emitter.emit(
-        "ConvTranspose", operands + [emitter.name(b) for b in bias], strides=op.strides, dilations=op.dilations,
-        pads=op.pads, output_padding=op.output_padding, group=op.groups,
+        "ConvTranspose", [source, _inputs_first(emitter, op, w), *(emitter.name(b) for b in bias)],
+        strides=op.strides, dilations=op.dilations, pads=(*op.pads[:2], *ends), output_padding=output_padding,
+        group=op.groups,
     )
     _define_spatial(emitter, node.result, name, op.layout)
 

@@ -2,6 +2,7 @@
 
 from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.builder import Builder
+from qcompiler.ir.clone import clone
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
 from qcompiler.ir.graph import Graph, Node, Output, walk
@@ -9,6 +10,7 @@ from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, r
 from qcompiler.ir.parser import parse, parse_type
 from qcompiler.ir.printer import constant_arrays, print_graph, print_with_constants
 from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
+from qcompiler.ir.storage import read_program, write_dump, write_program
 from qcompiler.ir.structure import structural_hash
 from qcompiler.ir.types import Affine, BlockFloat, TensorType
 from qcompiler.ir.value import Original, Origin, Untraced, Value
@@ -17,6 +19,6 @@ from qcompiler.ir.verifier import verify
 __all__ = [
     "OPS", "SCALARS", "Affine", "Arithmetic", "BlockFloat", "Builder", "ConstantArray", "Constants", "Dim", "Fact",
     "Graph", "Node", "Op", "OpTypeError", "Original", "Origin", "Output", "Scalar", "Shape", "SymbolicDim", "Tensor",
-    "TensorType", "Untraced", "Value", "constant_arrays", "op", "parse", "parse_type", "print_graph",
-    "print_with_constants", "require", "scalar_of", "structural_hash", "verify", "walk",
+    "TensorType", "Untraced", "Value", "clone", "constant_arrays", "op", "parse", "parse_type", "print_graph",
+    "print_with_constants", "read_program", "require", "scalar_of", "structural_hash", "verify", "walk", "write_dump", "write_program",
 ]

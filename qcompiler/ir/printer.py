@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -60,6 +61,7 @@ class _Printer:
     def __init__(self) -> None:
         self.cited: dict[str, ConstantArray] = {}
         self.type_texts: dict[TensorType, str] = {}
+        self.results = 0
 
     def program(self, graph: Graph) -> str:
         lines = [f"// qir {VERSION}"]
@@ -82,7 +84,8 @@ class _Printer:
         lines: list[str] = []
         for node in graph.nodes:
             for value in node.results:
-                names[value] = f"%{len(names)}"
+                names[value] = f"%{self.results}"
+                self.results += 1
             lines.append(indent + self.head(node, names))
             body = getattr(node.op, "body", None)
             if isinstance(body, Graph):
@@ -109,14 +112,16 @@ class _Printer:
         return head + _loc(node.loc)
 
     def attributes(self, node: Node) -> list[str]:
+        """``name = value`` of each attribute that differs from its default."""
         items = []
-        for name, value in node.op.attributes().items():
-            if isinstance(value, Graph) or value is None:
+        for field in dataclasses.fields(node.op):  # type: ignore[arg-type]
+            value = getattr(node.op, field.name)
+            if isinstance(value, Graph) or value == field.default:
                 continue
             if isinstance(value, Constants):
                 items.extend(f"{key} = {self.attribute(array)}" for key, array in value.items())
             else:
-                items.append(f"{name} = {self.attribute(value)}")
+                items.append(f"{field.name} = {self.attribute(value)}")
         return items
 
     def type(self, type: TensorType) -> str:

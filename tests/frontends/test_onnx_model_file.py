@@ -36,7 +36,9 @@ def test_folder(tmp_path: Path) -> None:
         import_model(tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello, this is no model", b"\x89PNG\r\n\x1a\n" + bytes(range(64)), b"\x08\x08"])
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, this is no model", b"\x89PNG\r\n\x1a\n" + bytes(range(64)), b"\x08\x08"]
+)
 def test_other_files(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
@@ -108,7 +110,8 @@ WEIGHTS = np.asarray([9, 8, 7, 6, 5], F)
 
 
 @pytest.mark.parametrize(
-    ("entries", "expected"), [({"length": 16}, WEIGHTS[:4]), ({"offset": 4, "length": 16}, WEIGHTS[1:]), ({"offset": 4}, WEIGHTS[1:])]
+    ("entries", "expected"),
+    [({"length": 16}, WEIGHTS[:4]), ({"offset": 4, "length": 16}, WEIGHTS[1:]), ({"offset": 4}, WEIGHTS[1:])],
 )
 @pytest.mark.parametrize("location", ["weights.bin", "inner/weights.bin", "inner/../weights.bin"])
 def test_external_data(tmp_path: Path, location: str, entries: dict[str, int], expected: np.ndarray) -> None:
@@ -163,7 +166,8 @@ def test_missing_external_data(tmp_path: Path, location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entries", [{"length": 21}, {"offset": 8, "length": 16}, {"offset": 24}, {"offset": -4, "length": 16}, {"length": -1}]
+    "entries",
+    [{"length": 21}, {"offset": 8, "length": 16}, {"offset": 24}, {"offset": -4, "length": 16}, {"length": -1}],
 )
 def test_external_data_past_the_end(tmp_path: Path, entries: dict[str, int]) -> None:
     path = place(tmp_path / "m", external("w.bin", **entries))

@@ -31,13 +31,11 @@ def feed(rng: np.random.Generator) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("target", "shape"),
     [
-        ([-1, 120], (N, 120)), ([0, -1], (N, 120)), ([0, 0, 30], (N, 4, 30)), ([-1, 6, 0], (SymbolicDim("N", 4), 6, 5)),
+        ([-1, 120], (N, 120)), ([0, -1], (N, 120)), ([0, 0, 30], (N, 4, 30)), ([-1, 6, 5], (SymbolicDim("N", 4), 6, 5)),
         ([-1], (SymbolicDim("N", 120),)), ([2, -1, 60], (2, N, 60)),
     ],
 )
 def test_reshape(rng: np.random.Generator, target: list[int], shape: tuple[Any, ...]) -> None:
-    if target == [-1, 6, 0]:
-        target = [-1, 6, 5]
     graph = compare(node_model("Reshape", X, {"s": np.asarray(target)}), feed(rng), exact=True)
     assert graph.outputs[0].value.type.shape == shape
 
@@ -121,15 +119,16 @@ SLICES: list[tuple[list[int], list[int], list[int] | None, list[int] | None]] = 
 ]
 
 
-@pytest.mark.parametrize(("starts", "ends", "axes", "steps"), SLICES)
-@pytest.mark.parametrize("opset", [9, 13])
+@pytest.mark.parametrize(
+    ("opset", "starts", "ends", "axes", "steps"),
+    # Slice has no steps before opset 10.
+    [(opset, *case) for opset in (9, 13) for case in SLICES if opset > 9 or case[3] is None],
+)
 def test_slice(
     rng: np.random.Generator, opset: int, starts: list[int], ends: list[int], axes: list[int] | None,
     steps: list[int] | None,
 ) -> None:
     if opset < 10:
-        if steps and steps != [1]:
-            pytest.skip("Slice has no steps before opset 10")
         given = {"starts": starts, "ends": ends, **({"axes": axes} if axes else {})}
         model = node_model("Slice", X, opset=opset, **given)
     else:
@@ -159,7 +158,9 @@ def test_pad(rng: np.random.Generator, opset: int, mode: str, pads: list[int]) -
     else:
         model = node_model("Pad", X, {"pads": np.asarray(pads), "value": F(-2.5)}, opset=opset, mode=mode)
     if mode != "constant" and min(pads) < 0:
-        pytest.skip("ONNX Runtime pads with cut-off elements here")
+        with pytest.raises(QCompilerError, match="negative padding in mode"):
+            import_model(model)
+        return
     compare(model, feed(rng), exact=True)
 
 
@@ -277,7 +278,7 @@ def test_computed_shape_that_is_no_multiple_of_the_batch(rng: np.random.Generato
     constants = integers(k=[number, 1, 1, 1])
     nodes = [helper.make_node(op_type, ["shape", "k"], ["target"], name="sum")]
     model = shape_chain(nodes, constants)
-    with pytest.raises(QCompilerError, match="layer 'sum': .*"):
+    with pytest.raises(QCompilerError, match="layer 'sum': "):
         import_model(model)
 
 

@@ -42,13 +42,11 @@ ROUNDINGS: dict[str, Callable[[Number], int]] = {
 
 def binary_exponent(x: Fraction) -> int:
     """e of x = q * 2**e with 1/2 <= abs(q) < 1."""
-    size = abs(x)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    while size >= Fraction(2) ** exponent:
-        exponent += 1
-    while size < Fraction(2) ** (exponent - 1):
-        exponent -= 1
-    return exponent
+    size, unit = abs(x.numerator), x.denominator
+    exponent = size.bit_length() - unit.bit_length()
+    # The quotient of the two lies in (2**(exponent - 1), 2**(exponent + 1)).
+    reached = size >= unit << exponent if exponent >= 0 else size << -exponent >= unit
+    return exponent + 1 if reached else exponent
 
 
 def nearest_binary(x: Number, precision: int, lowest_exponent: int) -> Fraction:
@@ -74,6 +72,7 @@ def clamp(x: int, low: int, high: int) -> int:
     return max(low, min(x, high))
 
 
+@lru_cache
 def multiplier_of(real: Fraction) -> tuple[int, int]:
     """31-bit multiplier and exponent; both 0 for numbers too small."""
     if not real:

@@ -10,14 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from qcompiler.frontends.onnx.layer import Layer, UnsupportedOperator
+from qcompiler.frontends.onnx.layer import NONDETERMINISTIC, Layer, UnsupportedOperator, missing_operator
 from qcompiler.frontends.onnx.tensor_data import tensor_array
 
 Array = NDArray[Any]
-
-NONDETERMINISTIC = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 
 
 def evaluate_node(layer: Layer, inputs: Sequence[Array | None]) -> list[Array]:
@@ -33,7 +29,7 @@ def evaluate_node(layer: Layer, inputs: Sequence[Array | None]) -> list[Array]:
     node = layer.node
     subgraphs = any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute)
     if node.op_type in NONDETERMINISTIC or subgraphs or node.domain not in ("", "ai.onnx"):
-        raise UnsupportedOperator("the operator is not supported")
+        raise UnsupportedOperator(missing_operator(layer.op_type))
     names = {name: array for name, array in zip(node.input, inputs, strict=True) if array is not None}
     graph = onnx.helper.make_graph(
         [node], "node",

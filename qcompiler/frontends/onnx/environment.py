@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import shape_arithmetic
-from qcompiler.frontends.onnx.constant_evaluation import NONDETERMINISTIC, constant_value, evaluate_node
-from qcompiler.frontends.onnx.layer import HANDLERS, Layer, UnavailableOperand, UnsupportedOperator
+from qcompiler.frontends.onnx.constant_evaluation import constant_value, evaluate_node
+from qcompiler.frontends.onnx.layer import HANDLERS, Layer, UnavailableOperand, UnsupportedOperator, missing_operator
 from qcompiler.frontends.onnx.tensor_data import check_finite, scalar_for
 from qcompiler.ir import Builder, ConstantArray, Graph, Original, Value
 from qcompiler.ops.constant import Constant
@@ -165,7 +165,7 @@ class Environment:
     def _emit(self, layer: Layer) -> None:
         handler = HANDLERS.get(layer.op_type)
         if handler is None:
-            raise UnsupportedOperator(_missing_handler(layer))
+            raise UnsupportedOperator(missing_operator(layer.op_type))
         results = handler(layer)
         self._bind(layer, [results] if isinstance(results, Value) else results)
 
@@ -205,20 +205,10 @@ class Environment:
         """A node with unavailable operands: it is refused only if no operands could make it importable."""
         tensor = any(name in self.values or self.unavailable.get(name, False) for name in layer.node.input)
         if layer.op_type not in HANDLERS and tensor:
-            self._refuse(layer, _missing_handler(layer))
+            self._refuse(layer, missing_operator(layer.op_type))
         else:
             self.unavailable.update((name, tensor) for name in layer.node.output if name)
 
 
 def _outputs(layer: Layer) -> list[str]:
     return [name for name in layer.node.output if name]
-
-
-def _missing_handler(layer: Layer) -> str:
-    if layer.op_type in ("If", "Loop", "Scan"):
-        return "control flow is not supported"
-    if layer.op_type in ("LSTM", "GRU", "RNN"):
-        return "recurrent layers are not supported"
-    if layer.op_type in NONDETERMINISTIC:
-        return "random numbers are not supported"
-    return "the operator is not supported on values computed from the inputs"

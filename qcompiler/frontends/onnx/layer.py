@@ -178,6 +178,22 @@ class Layer:
         return QCompilerError(f"{self.op_type}: {problem}", layer=self.name, found=found, fix=fix)
 
 
+NONDETERMINISTIC = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+
+
+def missing_operator(op_type: str) -> str:
+    """Why an operator without a handler is not supported."""
+    if op_type in ("If", "Loop", "Scan"):
+        return "control flow is not supported"
+    if op_type in ("LSTM", "GRU", "RNN"):
+        return "recurrent layers are not supported"
+    if op_type in NONDETERMINISTIC:
+        return "random numbers are not supported"
+    return "the operator is not supported on values computed from the inputs"
+
+
 Handler = Callable[[Layer], Value | Sequence[Value]]
 
 HANDLERS: dict[str, Handler] = {}

@@ -36,7 +36,7 @@ def _conv_transpose(layer: Layer) -> Value:
         raise layer.invalid(f"weights of rank {source.ndim} on an operand of rank {x.type.rank}")
     check_finite(source, layer.node.input[1], layer.name)
     groups = layer.integer("group", 1)
-    if source.shape[0] % groups:
+    if groups < 1 or source.shape[0] % groups:
         raise layer.invalid(f"{source.shape[0]} input channels do not fit {groups} groups")
     rank1d = source.ndim == 3
     if rank1d:

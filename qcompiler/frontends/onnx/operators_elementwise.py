@@ -123,15 +123,18 @@ BINARY: dict[str, Callable[[], Op]] = {
     "Sum": binary.Add, "Max": binary.Maximum, "Min": binary.Minimum,
 }
 
+VARIADIC = ("Sum", "Max", "Min")
 FLOAT_ONLY = ("Div", "PRelu")
 
 
 def _chain(layer: Layer) -> Value:
     """a op b op c ..., from the left."""
-    if layer.op_type in FLOAT_ONLY:
-        for index in range(len(layer.node.input)):
-            float_operand(layer, index)
+    count = len(layer.node.input)
+    if not count or (layer.op_type not in VARIADIC and count != 2):
+        raise layer.invalid(f"has {count} operands")
     result, *others = layer.operands()
+    if layer.op_type in FLOAT_ONLY:
+        float_operand(layer, 0)
     for other in others:
         result = layer.emit(BINARY[layer.op_type](), result, other)
     return result

@@ -115,6 +115,8 @@ def _split(layer: Layer) -> Sequence[Value]:
     if sizes is None:
         # Equal parts; from opset 18 on the last one may be smaller.
         parts = layer.integer("num_outputs", len(layer.node.output))
+        if parts < 1:
+            raise layer.invalid(f"num_outputs is {parts}")
         size = -(-length // parts)
         sizes = [max(min(size, length - i * size), 0) for i in range(parts)]
     if len(sizes) != len(layer.node.output):
@@ -175,6 +177,8 @@ def _pad(layer: Layer) -> Value:
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(chosen):
         before[axis], after[axis] = pads[i], pads[i + len(chosen)]
+    if mode != "constant" and min(pads, default=0) < 0:
+        raise UnsupportedOperator(f"negative padding in mode {mode}")
     x = _cut(layer, x, before, after)
     widths = tuple(max(b, 0) for b in before), tuple(max(a, 0) for a in after)
     return layer.emit(Pad(*widths, mode, value), x) if any(map(any, widths)) else x

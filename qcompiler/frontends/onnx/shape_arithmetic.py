@@ -57,7 +57,10 @@ def evaluate(layer: Layer, inputs: Sequence[Array | None]) -> Array | None:
     """
     rule = STRUCTURAL.get(layer.op_type)
     if rule is not None and inputs[0] is not None and (inputs[0].dtype == object or layer.op_type in ANY_OPERAND):
-        return settle(rule(layer, inputs))
+        try:
+            return settle(rule(layer, inputs))
+        except (ValueError, IndexError) as error:
+            raise layer.invalid(f"a computed shape does not fit: {error}") from error
     function = ELEMENTWISE.get(layer.op_type)
     if function is None:
         return None
@@ -105,9 +108,13 @@ def _multiply(a: Item, b: Item) -> Item:
 
 
 def _divide(a: Item, b: Item) -> Item:
+    if isinstance(a, SymbolicDim) and isinstance(b, float) and b:
+        quotient = a.coefficient / b
+        if quotient != int(quotient):
+            raise ValueError(f"{a} / {b}")
+        return SymbolicDim(a.symbol, int(quotient))
     if isinstance(a, SymbolicDim) or isinstance(b, SymbolicDim):
-        whole = int(b) if isinstance(b, float) and b.is_integer() else b
-        return divide(a, whole)
+        return divide(a, b)
     if b == 0:
         raise ValueError(f"{a} / 0")
     # ONNX integer division truncates toward zero.

@@ -1,0 +1,210 @@
+"""From a model to a program for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler import plugins
+from qcompiler.backends.ort import Bypass, FloatSession
+from qcompiler.calibration.data import CalibrationData, DataLike, open_data
+from qcompiler.compare import sqnr_db
+from qcompiler.errors import QCompilerError
+from qcompiler.frontends.onnx import import_model
+from qcompiler.ir import Graph, clone, read_program, verify, walk, write_dump
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.quantization import FakeQuant
+from qcompiler.pipeline import Context, Pass, Pipeline, Progress, silent
+from qcompiler.program import Program, constant_bytes
+from qcompiler.target import Target, load_target
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+ModelLike = "str | Path | onnx.ModelProto | Graph"
+
+_REPORT_SAMPLES = 8
+"""Samples on which the finished program is compared with float."""
+_FLOAT_SANITY_DB = 60.0
+"""float32 programs that differ in the order of additions agree to 90 dB and more; a wrong pass leaves under 50."""
+
+
+@dataclass(frozen=True)
+class FloatCheck:
+    """SQNR in dB against the imported model: of the simulation with every fake_quant bypassed, and with 32 bits."""
+
+    bypassed_db: float
+    wide_db: float
+
+
+def compile(
+    model: str | Path | onnx.ModelProto | Graph,
+    *,
+    target: str | Path | Target,
+    data: DataLike | None = None,
+    pipeline: str | None = None,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    check_float: bool = False,
+    dump_ir: str | Path | None = None,
+    progress: Progress = silent,
+) -> Program:
+    """Compile a float model to a program that holds nothing but what a target can do.
+
+    Args:
+        model: an ONNX file or model, a ``.qir`` file, or a graph (which is not changed).
+        target: name of a built-in target, path of a ``.toml`` descriptor, or a target.
+        data: calibration data: an ``.npz`` file with an array for each input, a folder of ``.npy`` or ``.npz``
+            files, an array, a dict of arrays, or an iterable of dicts.
+        pipeline: passes to run instead of the target's own, such as ``"simplify,legalize,annotate"``.
+        batch: fix the batch to this size; free by default where the model leaves it free.
+        shapes: shapes of inputs whose dimensions the model leaves open, by input name.
+        check_float: check that the simulation with quantization switched off, and with 32 bits, equals float.
+        dump_ir: folder for the program after each pass, ``000_import.qir`` and so on.
+        progress: told how far long work has come.
+
+    Raises:
+        QCompilerError: the model, the data, the target or the pipeline has a problem that the user can mend.
+    """
+    plugins.load()
+    chosen = target if isinstance(target, Target) else load_target(target)
+    steps = Pipeline.parse(pipeline or chosen.descriptor.pipeline)
+    original = read_model(model, batch=batch, shapes=shapes)
+    samples = None if data is None else open_data(data, original)
+    context = Context(chosen, samples, progress=progress)
+    dumps = _Dumps(Path(dump_ir)) if dump_ir is not None else None
+    if dumps:
+        dumps.write("import", original)
+    checks: list[FloatCheck] = []
+
+    def after_pass(index: int, current: Pass, graph: Graph) -> None:
+        if dumps:
+            dumps.write(current.name, graph)
+        if check_float and current.name == "calibrate":
+            checks.append(check_simulation(original, graph, _require(samples)))
+        progress("compile", index + 1, len(steps.passes))
+
+    graph = steps.run(clone(original), context, after_pass)
+    graph.target = chosen.name
+    program = Program(graph, warnings=context.warnings)
+    program.figures = _figures(original, program, samples)
+    if checks:
+        program.figures["check_float"] = {"bypassed_db": checks[-1].bypassed_db, "wide_db": checks[-1].wide_db}
+    elif check_float:
+        raise QCompilerError("--check-float has nothing to check", fix="the pipeline must contain 'calibrate'")
+    return program
+
+
+def read_model(
+    model: str | Path | onnx.ModelProto | Graph,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """A float program from an ONNX model or ``.qir`` file.
+
+    Raises:
+        QCompilerError: it cannot be read or imported.
+    """
+    plugins.load()
+    if isinstance(model, Graph):
+        graph = model
+    elif isinstance(model, str | Path) and str(model).endswith(".qir"):
+        graph = read_program(Path(model))
+    else:
+        graph = import_model(model, shapes=shapes, batch=batch)
+    verify(graph)
+    return graph
+
+
+def check_simulation(original: Graph, calibrated: Graph, samples: CalibrationData) -> FloatCheck:
+    """The float sanity check of a calibrated program.
+
+    Raises:
+        QCompilerError: with every fake_quant bypassed, or set to 32 bits, it does not compute what the model does.
+    """
+    feeds = samples.first(_REPORT_SAMPLES)
+    expected = FloatSession(original).run(feeds)
+    figures = []
+    for what, session in (
+        ("bypassed", FloatSession(calibrated, bypass=Bypass(weights=True, activations=True))),
+        ("at 32 bits", FloatSession(calibrated, bits=32)),
+    ):
+        worst = min(sqnr_db(e, f) for e, f in zip(expected, session.run(feeds), strict=True))
+        if worst < _FLOAT_SANITY_DB:
+            raise QCompilerError(
+                f"the simulation with quantization {what} does not equal the float model",
+                expected=f"an SQNR of at least {_FLOAT_SANITY_DB} dB", found=f"{worst:.1f} dB",
+                fix="a pass before 'calibrate' changed the program's meaning; dump the IR and compare",
+            )
+        figures.append(worst)
+    return FloatCheck(*figures)
+
+
+class _Dumps:
+    """Writes ``NNN_pass.qir`` files; constants are shared between them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QCompilerError(f"cannot write IR dumps to {folder}: {error}") from error
+
+    def write(self, name: str, graph: Graph) -> None:
+        write_dump(graph, self.folder / f"{self.count:03d}_{name}.qir")
+        self.count += 1
+
+
+def _require(samples: CalibrationData | None) -> CalibrationData:
+    if samples is None:
+        raise QCompilerError("the float check needs data", fix="give some with --data")
+    return samples
+
+
+def _figures(original: Graph, program: Program, samples: CalibrationData | None) -> dict[str, Any]:
+    """What the summary shows: sizes, coverage and, where there are data, the error against float."""
+    coverage = program.coverage
+    layers = {name for node in walk(original) if not isinstance(node.op, Constant) for name in node.loc}
+    figures: dict[str, Any] = {
+        "layers": len(layers),
+        "ops": program.ops_by_type(),
+        "bytes_before": constant_bytes(original),
+        "bytes_after": constant_bytes(program.graph),
+        "nodes": coverage.nodes, "host_nodes": coverage.host_nodes,
+        "macs": coverage.macs, "host_macs": coverage.host_macs,
+        "warnings": list(program.warnings),
+    }
+    if samples is not None:
+        feeds = samples.first(_REPORT_SAMPLES)
+        expected = FloatSession(original).run(feeds)
+        found = _run(program, feeds)
+        figures["samples"] = len(next(iter(feeds.values())))
+        figures["sqnr_db"] = {
+            output.name: sqnr_db(e, f)
+            for output, e, f in zip(original.outputs, expected, found, strict=True)
+            if e.dtype.kind == "f"
+        }
+        figures["agreement"] = {
+            output.name: float(np.mean(_classes(e) == _classes(f)))
+            for output, e, f in zip(original.outputs, expected, found, strict=True)
+            if e.ndim == 2 and e.shape[1] > 1
+        }
+    return figures
+
+
+def _run(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
+    if any(isinstance(node.op, FakeQuant) for node in program.graph.nodes):
+        return FloatSession(program.graph).run(feeds)
+    return list(program.run(feeds).values())
+
+
+def _classes(scores: Array) -> NDArray[np.int64]:
+    return np.argmax(scores, 1)

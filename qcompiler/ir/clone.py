@@ -1,0 +1,21 @@
+"""Copies of graphs."""
+
+from __future__ import annotations
+
+from qcompiler.ir.graph import Graph, Node
+from qcompiler.ir.value import Value
+
+
+def clone(graph: Graph) -> Graph:
+    """An equal graph that shares no node or value with ``graph``; types, attributes and arrays are shared."""
+    copy = Graph(graph.name, graph.target, graph.pipeline)
+    values: dict[Value, Value] = {}
+    for value in graph.inputs:
+        values[value] = copy.add_input(value.name, value.type, value.origin)
+    for node in graph.nodes:
+        made = Node(node.op, [values[v] for v in node.operands], node.loc)
+        made.results = tuple(Value(v.type, v.origin, made) for v in node.results)
+        copy.append(made)
+        values.update(zip(node.results, made.results, strict=True))
+    copy.set_outputs((o.name, values[o.value]) for o in graph.outputs)
+    return copy

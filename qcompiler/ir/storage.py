@@ -1,0 +1,79 @@
+"""Programs on disk: ``.qir`` text, with large constants in a ``.safetensors`` file beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from qcompiler.errors import QCompilerError
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.parser import parse
+from qcompiler.ir.printer import print_with_constants
+
+CONSTANTS_FOLDER = "constants"
+"""Dumps of several stages share their constants in a folder of this name, one file each."""
+
+
+def write_program(graph: Graph, path: Path) -> None:
+    """Write ``path`` (a ``.qir`` file) and its constants beside it."""
+    text, constants = print_with_constants(graph)
+    path.write_text(text, encoding="utf-8")
+    save_file(dict(constants), path.with_suffix(".safetensors"))
+
+
+def write_dump(graph: Graph, path: Path) -> None:
+    """Write ``path`` and those of its constants that the folder does not hold yet."""
+    text, constants = print_with_constants(graph)
+    path.write_text(text, encoding="utf-8")
+    folder = path.parent / CONSTANTS_FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, array in constants.items():
+        file = folder / f"{name}.safetensors"
+        if not file.exists():
+            save_file({name: array}, file)
+
+
+def read_program(path: Path) -> Graph:
+    """Read what :func:`write_program` or :func:`write_dump` wrote.
+
+    Raises:
+        QCompilerError: a file is missing, damaged or malformed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QCompilerError(f"cannot read program {path}: {error}") from error
+    beside = path.with_suffix(".safetensors")
+    if beside.exists():
+        constants: Mapping[str, np.ndarray[Any, Any]] = _read_constants(beside)
+    else:
+        constants = _ConstantsFolder(path.parent / CONSTANTS_FOLDER)
+    return parse(text, constants)
+
+
+def _read_constants(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise QCompilerError(f"cannot read constants {path}: {error}") from error
+    return arrays
+
+
+class _ConstantsFolder(dict[str, Any]):
+    """Constants by name, read from a folder when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (self.folder / f"{name}.safetensors").exists()
+
+    def __missing__(self, name: str) -> np.ndarray[Any, Any]:
+        array = self[name] = _read_constants(self.folder / f"{name}.safetensors")[name]
+        return array

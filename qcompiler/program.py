@@ -1,0 +1,285 @@
+"""The compiled artifact: run it, save it, load it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.backends import reference
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, walk, write_program
+from qcompiler.ir.dimension import sample_elements
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.fused import Fused
+from qcompiler.ops.quantization import Dequantize
+
+Array = NDArray[Any]
+
+MANIFEST = "manifest.json"
+PROGRAM = "program.qir"
+CONSTANTS = "program.safetensors"
+_RUN_BYTES = 64 << 20
+"""Samples run at a time are as many as keep the largest value below this."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a program the target runs, and how much the host.
+
+    Attributes:
+        nodes: nodes without constants.
+        host_nodes: those that compute on real numbers, boundary conversions not counted.
+        macs: multiplications of one sample.
+        host_macs: those in host nodes.
+    """
+
+    nodes: int
+    host_nodes: int
+    macs: int
+    host_macs: int
+
+
+@dataclass
+class Program:
+    """A program for a target, exact to the bit.
+
+    Attributes:
+        graph: the program; ``str(program.graph)`` is its ``.qir`` text.
+        figures: measurements made at compile time, by name.
+        warnings: what the compiler wants its user to know.
+    """
+
+    graph: Graph
+    figures: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(
+        self, inputs: Mapping[str, Array] | Array, quantized: bool = False, backend: str | None = None
+    ) -> dict[str, Array]:
+        """Run any number of samples.
+
+        Args:
+            inputs: an array for each input, samples along the first axis; or one array for a program with one input.
+            quantized: return the stored integers instead of the real numbers that they stand for.
+            backend: "reference", the numpy interpreter; None chooses.
+
+        Returns:
+            Outputs by name, samples along the first axis.
+
+        Raises:
+            QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend.
+        """
+        if backend not in (None, "reference"):
+            raise QCompilerError(f"unknown backend {backend!r}", expected="reference")
+        feeds = self._check_inputs(inputs)
+        count, step = self._sample_count(feeds), self._samples_at_a_time()
+        parts = []
+        for start in range(0, max(count, 1), step):
+            parts.append(self._run_part({k: v[start : start + step] for k, v in feeds.items()}, step, quantized))
+        return {name: np.concatenate([p[name] for p in parts]) if len(parts) > 1 else parts[0][name] for name in parts[0]}
+
+    def _run_part(self, feeds: dict[str, Array], step: int, quantized: bool) -> dict[str, Array]:
+        count = self._sample_count(feeds)
+        if not self._batch_is_free() and count < step:
+            # A program with a fixed batch always runs whole: the last sample is repeated and its results cut off.
+            feeds = {k: np.concatenate([v, np.repeat(v[-1:], step - count, 0)]) for k, v in feeds.items()}
+            return {k: v[:count] for k, v in self._run_whole(feeds, quantized).items()}
+        return self._run_whole(feeds, quantized)
+
+    def _run_whole(self, feeds: dict[str, Array], quantized: bool) -> dict[str, Array]:
+        if not quantized:
+            return reference.run(self.graph, feeds)
+        integers = {_before_dequantize(o.value): o.name for o in self.graph.outputs}
+        found: dict[str, Array] = {}
+
+        def observe(value: Value, tensor: Tensor) -> None:
+            if value in integers:
+                found[integers[value]] = tensor.data
+
+        reference.run(self.graph, feeds, observe)
+        return {o.name: found[o.name] for o in self.graph.outputs}
+
+    def _check_inputs(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+        if isinstance(inputs, np.ndarray):
+            if len(self.graph.inputs) != 1:
+                names = ", ".join(v.name for v in self.graph.inputs)
+                raise QCompilerError("one array for several inputs", fix=f"give a dict of arrays: {names}")
+            inputs = {self.graph.inputs[0].name: inputs}
+        feeds = {}
+        for value in self.graph.inputs:
+            if value.name not in inputs:
+                raise QCompilerError(f"input {value.name!r} is missing", found=", ".join(inputs) or "no inputs")
+            array = np.asarray(inputs[value.name])
+            fits = array.ndim == value.type.rank and all(
+                i == 0 or d == s for i, (d, s) in enumerate(zip(value.type.shape, array.shape, strict=True))
+            )
+            if array.dtype != value.type.storage.dtype or not fits:
+                raise QCompilerError(
+                    f"input {value.name!r} does not fit", expected=str(value.type), found=f"{array.dtype}{list(array.shape)}"
+                )
+            if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+                raise QCompilerError(f"input {value.name!r} holds NaN", fix="NaN has no integer counterpart")
+            feeds[value.name] = array
+        unknown = set(inputs) - set(feeds)
+        if unknown:
+            raise QCompilerError(f"the program has no input {min(unknown)!r}", expected=", ".join(feeds))
+        return feeds
+
+    def _sample_count(self, feeds: Mapping[str, Array]) -> int:
+        counts = {name: len(a) for name, a in feeds.items() if a.ndim}
+        if len(set(counts.values())) > 1:
+            raise QCompilerError("inputs have different numbers of samples", found=str(counts))
+        return next(iter(counts.values()), 1)
+
+    def _batch_is_free(self) -> bool:
+        return any(v.type.carries_batch for v in self.graph.inputs)
+
+    def _samples_at_a_time(self) -> int:
+        if not self._batch_is_free():
+            return next((int(str(v.type.shape[0])) for v in self.graph.inputs if v.type.shape), 1)
+        largest = max((sample_elements(v.type.shape) for n in walk(self.graph) for v in n.results), default=1)
+        return max(1, min(64, _RUN_BYTES // (8 * largest)))
+
+    @property
+    def coverage(self) -> Coverage:
+        """The host's share of nodes and multiplications."""
+        nodes = host = macs = host_macs = 0
+        for node in self.graph.nodes:
+            if isinstance(node.op, Constant):
+                continue
+            cost = node.op.multiply_accumulates([v.type for v in node.operands], [v.type for v in node.results])
+            boundary = node.op.name in ("quantize", "dequantize")
+            on_host = not boundary and any(
+                not isinstance(v.type.elem, Affine) and v.type.storage.is_float for v in (*node.operands, *node.results)
+            )
+            nodes, macs = nodes + 1, macs + cost
+            host, host_macs = host + on_host, host_macs + cost * on_host
+        return Coverage(nodes, host, macs, host_macs)
+
+    def ops_by_type(self) -> dict[str, int]:
+        """How often each op occurs, those inside fused kernels included; constants and kernels are not ops."""
+        counts: dict[str, int] = {}
+        for node in walk(self.graph):
+            if not isinstance(node.op, Constant | Fused):
+                counts[node.op.name] = counts.get(node.op.name, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the artifact: program, constants and manifest. An artifact of the same name is replaced whole.
+
+        Raises:
+            QCompilerError: the folder cannot be written, or holds something that is no artifact.
+        """
+        folder = Path(folder)
+        check_output_folder(folder)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            write_program(self.graph, staging / PROGRAM)
+            manifest = {
+                "format": 1, "target": self.graph.target, "pipeline": self.graph.pipeline,
+                "versions": {name: version(name) for name in ("qcompiler-legalizer", "numpy")},
+                "inputs": [_boundary(v.name, v) for v in self.graph.inputs],
+                "outputs": [_boundary(o.name, o.value) for o in self.graph.outputs],
+                "hashes": {name: _hash(staging / name) for name in (PROGRAM, CONSTANTS)},
+                "figures": self.figures,
+            }
+            (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            _replace_artifact(staging, folder)
+        except OSError as error:
+            raise QCompilerError(f"cannot write {folder}: {error}") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def load(folder: str | Path) -> Program:
+    """Read an artifact that ``Program.save`` wrote.
+
+    Raises:
+        QCompilerError: no artifact, or a damaged one.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        hashes = manifest["hashes"]
+    except (OSError, ValueError, KeyError) as error:
+        raise QCompilerError(f"{folder} is no compiled program: {error}", expected=f"a folder with {MANIFEST}") from error
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file() or _hash(path) != expected:
+            raise QCompilerError(f"{path} is damaged or missing", fix="compile the model again")
+    return Program(read_program(folder / PROGRAM), manifest.get("figures", {}))
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a folder into which an artifact cannot be written, before any work is done.
+
+    Raises:
+        QCompilerError: it holds other files, its parent does not exist, or it is not writable.
+    """
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).exists())):
+        raise QCompilerError(f"{folder} exists and is no compiled program", fix="name another output folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder if folder.exists() else folder.parent):
+            pass
+    except OSError as error:
+        raise QCompilerError(f"output folder {folder} is not writable: {error}") from error
+
+
+def _replace_artifact(staging: Path, folder: Path) -> None:
+    """Put a finished artifact in place of an earlier one; extra files such as dumps of the IR stay."""
+    if not folder.exists():
+        staging.chmod(0o755)
+        staging.rename(folder)
+        return
+    # The manifest goes first and comes last: a folder without one is no artifact, so none is ever half-written.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (PROGRAM, CONSTANTS, MANIFEST):
+        (staging / name).replace(folder / name)
+
+
+def constant_bytes(graph: Graph) -> int:
+    """Bytes of all constants: weights, biases, tables, and the multipliers and shifts of arithmetic."""
+    total = 0
+    for node in walk(graph):
+        if isinstance(node.op, Constant):
+            total += node.op.value.array.size * math.ceil(node.result.type.storage.bits / 8)
+            continue
+        for value in node.op.attributes().values():
+            arrays = value.values() if isinstance(value, Mapping) else [value]
+            total += sum(getattr(getattr(a, "array", None), "nbytes", 0) for a in arrays)
+    return total
+
+
+def _before_dequantize(value: Value) -> Value:
+    producer = value.producer
+    return producer.operands[0] if producer is not None and isinstance(producer.op, Dequantize) else value
+
+
+def _boundary(name: str, value: Value) -> dict[str, Any]:
+    """Type and quantization of an input or output."""
+    entry: dict[str, Any] = {"name": name, "type": str(value.type)}
+    held = next((u.result for u in value.users if u.op.name == "quantize"), _before_dequantize(value))
+    elem = held.type.elem
+    if isinstance(elem, Affine):
+        entry["quantized"] = {
+            "storage": elem.storage.name, "scale": float(elem.scale.array), "zero_point": int(elem.zero_point.array),
+        }
+    return entry
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
