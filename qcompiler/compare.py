@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from qcompiler import numerics
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
-from qcompiler.ir import Affine, Graph, Original, Tensor, Value, walk
+from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
 from qcompiler.ops.constant import Constant
+from qcompiler.ops.fused import bound_symbols
+from qcompiler.ops.normalization import BatchNorm
 from qcompiler.ops.quantization import Clamp, FakeQuant
 from qcompiler.ops.quantized import parameters
 
@@ -31,6 +33,8 @@ class ValueDifference:
         sqnr_db: signal to quantization noise ratio in dB; infinite where all values agree.
         max_error: largest absolute difference.
         signal: root mean square of the original value.
+        recovered: the compared program does not hold the value; it follows from one that it holds, see
+            :func:`compare`.
     """
 
     name: str
@@ -38,6 +42,7 @@ class ValueDifference:
     sqnr_db: float
     max_error: float
     signal: float
+    recovered: bool = False
 
 
 def sqnr_db(original: Array, found: Array) -> float:
@@ -71,6 +76,10 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
     A value that exists only to be limited by the activation behind it is stored within that activation's range; it
     is compared with its original limited to the same range.
 
+    Values that were folded away are recovered through the original program's own ops where that is exact: a padded,
+    sliced or reshaped tensor from its source, and the operand of a batch normalization, up to the channels' offset,
+    from its result.
+
     Args:
         original: a float program.
         program: the same program at a later stage, float, annotated or integer.
@@ -81,26 +90,80 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
     """
     wanted = activations(original)
     there = {name: value for name, value in activations(program).items() if name in wanted}
-    expected = dict(zip(there, FloatSession(original, [wanted[n] for n in there]).run(feeds), strict=True))
+    expected = dict(zip(wanted, FloatSession(original, list(wanted.values())).run(feeds), strict=True))
     found = _values(program, there, feeds)
     entries = []
+    real: dict[str, Array] = {}
     for name, value in there.items():
-        target = expected[name]
-        real = in_original_terms(value, found[name])
-        if _is_limited(value):
-            quantization = parameters(value.type)
-            low, high = (
-                float(quantization.scale * (q - quantization.zero_point)) for q in (quantization.qmin, quantization.qmax)
-            )
-            target = np.clip(target, low, high)
-        entries.append(
-            ValueDifference(
-                name, value.producer.layer if value.producer else "", sqnr_db(target, real),
-                float(np.abs(target.astype(np.float64) - real).max(initial=0)),
-                float(np.sqrt(np.square(target, dtype=np.float64).mean())) if target.size else 0.0,
-            )
-        )
+        real[name] = in_original_terms(value, found[name])
+        target = _within_range(value, expected[name]) if _is_limited(value) else expected[name]
+        entries.append(_difference(name, value.producer.layer if value.producer else "", target, real[name]))
+    entries.extend(_recovered(original, expected, real))
     return entries
+
+
+def _difference(name: str, layer: str, expected: Array, found: Array, recovered: bool = False) -> ValueDifference:
+    return ValueDifference(
+        name, layer, sqnr_db(expected, found),
+        float(np.abs(expected.astype(np.float64) - found).max(initial=0)),
+        float(np.sqrt(np.square(expected, dtype=np.float64).mean())) if expected.size else 0.0,
+        recovered,
+    )
+
+
+def _within_range(value: Value, real: Array) -> Array:
+    """``real`` limited to what the type of ``value`` can hold."""
+    quantization = parameters(value.type)
+    low, high = (quantization.scale * np.float32(q - quantization.zero_point) for q in (quantization.qmin, quantization.qmax))
+    return np.clip(real, low, high)
+
+
+def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, Array]) -> list[ValueDifference]:
+    """Differences of values that only the original program holds, by the ops that lead to them."""
+    entries = []
+    for node in original.nodes:
+        name = _name(node.results[0])
+        source = _name(node.operands[0]) if node.operands else None
+        if Fact.VALUE_PRESERVING in node.op.facts and len(node.operands) == 1 and name in expected:
+            if name not in found and source in found:
+                found[name] = _apply(node, found[source])
+                entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
+        elif isinstance(node.op, BatchNorm) and source in expected and source not in found and name in found:
+            entries.append(_before_normalization(node, node.op, source, expected[source], found[name]))
+    return entries
+
+
+def _name(value: Value) -> str:
+    return value.origin.name if isinstance(value.origin, Original) else ""
+
+
+def _apply(node: Node, array: Array) -> Array:
+    """The result of a value-preserving op."""
+    operand = node.operands[0].type
+    symbols = bound_symbols([operand], [operand.with_shape(array.shape)])
+    tensor = Tensor(operand.bind(symbols), array)
+    return node.op.bind(symbols).evaluate([tensor], [v.type.bind(symbols) for v in node.results])[0]
+
+
+def _before_normalization(
+    node: Node, op: BatchNorm, name: str, expected: Array, normalized: Array
+) -> ValueDifference:
+    """The operand of a batch normalization against what its result implies, both times the channel's factor.
+
+    Dividing by a factor near zero would drown every other channel in the noise of one that the model ignores.
+    """
+    factor, offset = op.factor_and_offset(*(_constant(v) for v in node.operands[1:]))
+    shape = (-1, *[1] * (normalized.ndim - 2))
+    layer = node.operands[0].producer.layer if node.operands[0].producer else ""
+    return _difference(
+        name, layer, expected * factor.reshape(shape), normalized - offset.reshape(shape), recovered=True
+    )
+
+
+def _constant(value: Value) -> Array:
+    assert value.producer is not None
+    assert isinstance(value.producer.op, Constant)
+    return value.producer.op.value.array
 
 
 def in_original_terms(value: Value, real: Array) -> Array:

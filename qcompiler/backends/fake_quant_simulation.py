@@ -78,7 +78,8 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
 
     Without ``bits``, :meth:`Grid.evaluate` equals ``op.evaluate`` bit for bit on float32 and float64. With ``bits``
     the real range ``[(qmin - zero_point) * scale, (qmax - zero_point) * scale]`` is divided into ``2**bits - 1``
-    steps, moved by at most half a step so that 0 stays on the grid.
+    steps, moved by at most half a step so that 0 stays on the grid; a range that the target prescribes is first
+    extended by one step at both ends.
     """
     elem = op.elem
     # A free dimension is never cut into blocks, so that any length stands for it.
@@ -87,8 +88,11 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
     low, high = op.qmin - zero_point, op.qmax - zero_point
     division = np.result_type(dtype, np.float32)
     if bits is not None:
+        # A prescribed range may leave out its end by one step: softmax at scale 1/256 has no 1.0.
+        margin = 0 if op.fixed_scale is None else 1
+        low, high = low - margin, high + margin
         steps = (1 << bits) - 1
-        factor = steps / (op.qmax - op.qmin)
+        factor = steps / (op.qmax - op.qmin + 2 * margin)
         low = np.rint(low * factor).astype(np.int64)
         high = low + steps
         scale = scale / np.float64(factor)

@@ -139,7 +139,7 @@ def run_float(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def _load(emitter: OnnxEmitter, outputs: Sequence[tuple[str, TensorType]], threads: int | None) -> Any:
     """An ONNX Runtime session of what ``emitter`` wrote."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; they need not be printed too
     if threads is not None:
         options.intra_op_num_threads = threads
     arrays = emitter.large_initializers

@@ -43,7 +43,8 @@ def rounding_doubling_high_multiply(a: ArrayLike, b: ArrayLike) -> Int64:
         a, b: integers of 32 bits, as int64 arrays.
     """
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
-    return np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    high: Int64 = np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    return high
 
 
 def saturate32(x: Int64) -> Int64:

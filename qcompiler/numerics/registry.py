@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from qcompiler.errors import QCompilerError
 
@@ -20,6 +20,7 @@ ARITHMETIC: dict[tuple[str, str], type[Any]] = {}
 _Class = TypeVar("_Class", bound=type[Any])
 
 
+@dataclass_transform(frozen_default=True)
 def arithmetic(op: str, name: str) -> Callable[[_Class], _Class]:
     """Register a class as the arithmetic ``name`` of ``op`` and make it a frozen dataclass.
 
@@ -32,7 +33,7 @@ def arithmetic(op: str, name: str) -> Callable[[_Class], _Class]:
             raise ValueError(f"arithmetic {name!r} of op {op!r} is defined twice")
         frozen = cls if "__dataclass_fields__" in cls.__dict__ else dataclass(frozen=True)(cls)
         ARITHMETIC[op, name] = frozen
-        return frozen
+        return cast(_Class, frozen)
 
     return register
 

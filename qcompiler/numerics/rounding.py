@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def shift_half_even(x: Int64, shift: Int64 | int) -> Int64:
 
 def shift_truncate(x: Int64, shift: Int64 | int) -> Int64:
     """``x / 2**shift``, rounded toward zero. ``shift`` >= 0."""
-    return np.sign(x) * (np.abs(x) >> shift)
+    magnitude: Int64 = np.abs(x) >> shift
+    return np.sign(x) * magnitude
 
 
 def shift_floor(x: Int64, shift: Int64 | int) -> Int64:
@@ -36,7 +38,7 @@ def shift_floor(x: Int64, shift: Int64 | int) -> Int64:
     return x >> shift
 
 
-SHIFT_ROUNDINGS = {
+SHIFT_ROUNDINGS: dict[str, Callable[[Int64, Int64 | int], Int64]] = {
     "half-up": shift_half_up,
     "half-away": shift_half_away,
     "half-even": shift_half_even,
@@ -49,7 +51,8 @@ SHIFT_ROUNDINGS = {
 def divide_half_away(x: Int64, divisor: Int64 | int) -> Int64:
     """``x / divisor``, ties away from zero, for a positive divisor."""
     half = np.asarray(divisor) // 2
-    return np.sign(x) * ((np.abs(x) + half) // divisor)
+    magnitude: Int64 = (np.abs(x) + half) // divisor
+    return np.sign(x) * magnitude
 
 
 def round_half_away(x: NDArray[Any]) -> NDArray[Any]:
@@ -58,11 +61,12 @@ def round_half_away(x: NDArray[Any]) -> NDArray[Any]:
     Truncation and the fraction are exact in floating point, unlike ``floor(x + 0.5)``, which turns the largest
     number below one half into 1.
     """
-    whole = np.trunc(x)
-    return whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(np.ones_like(x), x), np.zeros_like(x))
+    whole: NDArray[Any] = np.trunc(x)
+    step = np.where(np.abs(x - whole) >= 0.5, np.copysign(np.ones_like(x), x), np.zeros_like(x))
+    return whole + step
 
 
-REAL_ROUNDINGS = {"half-away": round_half_away, "half-even": np.rint}
+REAL_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {"half-away": round_half_away, "half-even": np.rint}
 """Roundings of a real to a whole number, by the name that a descriptor cites."""
 
 

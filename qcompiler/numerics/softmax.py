@@ -52,7 +52,7 @@ class GemmlowpSoftmax:
         return {
             "multiplier": multiplier.astype(np.int32),
             "shift": shift.astype(np.int8),
-            "difference_min": np.int32(-np.floor(radius)),
+            "difference_min": np.asarray(-np.floor(radius), np.int32),
         }
 
     def apply(self, x: Int64, output: Quantization, constants: Arrays) -> Int64:

@@ -17,13 +17,14 @@ from qcompiler.ir import Graph, verify
 
 Array = NDArray[Any]
 Dims = Sequence[int | str]
+"""Sizes, and names of dynamic dimensions."""
 
 
 def model_of(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, tuple[Any, Dims]],
+    inputs: Mapping[str, Any],
     outputs: Sequence[str],
-    constants: Mapping[str, Array] | None = None,
+    constants: Mapping[str, Any] | None = None,
     opset: int = 17,
 ) -> onnx.ModelProto:
     """A model of ``nodes``; inputs are (dtype, shape) by name, constants are initializers."""
@@ -43,8 +44,8 @@ def model_of(
 
 def node_model(
     op_type: str,
-    inputs: Mapping[str, tuple[Any, Dims]],
-    constants: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, Any],
+    constants: Mapping[str, Any] | None = None,
     *,
     order: Sequence[str] | None = None,
     outputs: Sequence[str] = ("y",),

@@ -75,7 +75,7 @@ def test_gelu(rng: np.random.Generator, approximate: str) -> None:
 @pytest.mark.parametrize("opset", [9, 11, 13])
 def test_clip(rng: np.random.Generator, opset: int, low: float | None, high: float | None) -> None:
     if opset < 11:
-        bounds = {k: v for k, v in (("min", low), ("max", high)) if v is not None and np.isfinite(v)}
+        bounds: dict[str, Any] = {k: v for k, v in (("min", low), ("max", high)) if v is not None and np.isfinite(v)}
         model = node_model("Clip", X, opset=opset, **bounds)
     else:
         constants = {k: np.asarray(v, F) for k, v in (("low", low), ("high", high)) if v is not None}

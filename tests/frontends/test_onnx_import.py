@@ -162,7 +162,8 @@ def test_string_constant() -> None:
 
 def test_string_initializer() -> None:
     model = node_model("Add", X, {"w": np.ones(4, F)})
-    model.graph.initializer[0].CopyFrom(helper.make_tensor("w", onnx.TensorProto.STRING, [1], [b"a"]))
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.STRING, dims=[1], string_data=[b"a"])
+    model.graph.initializer[0].CopyFrom(tensor)
     with pytest.raises(QCompilerError, match="tensor 'w' holds no numbers"):
         import_model(model)
 
@@ -190,7 +191,7 @@ def test_weights_that_are_no_numbers(op_type: str, bad: float) -> None:
     inputs = {"x": (F, ["N", 4, 3, 3])} if op_type == "ConvTranspose" else X
     weights = np.ones({"Add": (4,), "Gemm": (4, 2), "ConvTranspose": (4, 2, 1, 1)}[op_type], F)
     weights.reshape(-1)[1] = bad
-    attributes = {"alpha": 0.5} if op_type == "Gemm" else {}
+    attributes: dict[str, Any] = {"alpha": 0.5} if op_type == "Gemm" else {}
     with pytest.raises(QCompilerError, match="layer 'layer': constant 'w' holds NaN or infinity"):
         import_model(node_model(op_type, inputs, {"w": weights}, **attributes))
 

@@ -150,7 +150,7 @@ def test_batch_normalization_in_training_is_refused() -> None:
     ],
 )
 def test_softmax(rng: np.random.Generator, op_type: str, opset: int, axis: int | None, ops: int) -> None:
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     model = node_model(op_type, X, opset=opset, **attributes)
     graph = compare(model, {"x": 4 * rng.standard_normal((2, 3, 9, 8)).astype(F)})
     assert len(op_names(graph)) == ops + (op_type == "LogSoftmax")

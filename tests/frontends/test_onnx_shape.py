@@ -129,7 +129,7 @@ def test_slice(
     steps: list[int] | None,
 ) -> None:
     if opset < 10:
-        given = {"starts": starts, "ends": ends, **({"axes": axes} if axes else {})}
+        given: dict[str, Any] = {"starts": starts, "ends": ends, **({"axes": axes} if axes else {})}
         model = node_model("Slice", X, opset=opset, **given)
     else:
         lists = {"starts": starts, "ends": ends, "axes": axes, "steps": steps}

@@ -1,7 +1,7 @@
 """The arithmetic's definition in Python integers and fractions, one number at a time.
 
-Written from the specification (``docs/semantics``: multipliers, requantization forms, integer kernels) and sharing no
-code with ``qcompiler.numerics``. Floats enter as the exact fractions that they are; a float32 or float64 operation is
+Written from the published definitions (LiteRT's kernels, gemmlowp, TOSA's RESCALE) and sharing no code with
+``qcompiler.numerics``. Floats enter as the exact fractions that they are; a float32 or float64 operation is
 its exact result rounded by :func:`float32` or :func:`float64`.
 """
 
@@ -97,7 +97,7 @@ def high_product(x: int, multiplier: int) -> int:
 @lru_cache(maxsize=1 << 18)
 def divide_by_power(x: int, exponent: int) -> int:
     """gemmlowp's RoundingDivideByPOT: a mask, a remainder and a threshold."""
-    mask = 2**exponent - 1
+    mask = (1 << exponent) - 1
     remainder = x & mask
     threshold = (mask >> 1) + (x < 0)
     return (x >> exponent) + (remainder > threshold)

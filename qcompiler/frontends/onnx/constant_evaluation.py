@@ -58,7 +58,7 @@ def constant_value(layer: Layer) -> Array:
         UnsupportedOperator: it holds strings or a sparse tensor.
     """
     for name, value in layer.attributes.items():
-        if name == "value":
+        if name == "value" and isinstance(value, onnx.TensorProto):
             return tensor_array(value, layer.name)
         if name in ("value_float", "value_floats"):
             return np.asarray(value, np.float32)

@@ -122,6 +122,7 @@ class Environment:
             self._pass_over(layer)
 
     def _import_shape(self, layer: Layer) -> None:
+        layer.require(0)
         name = layer.node.input[0]
         if name in self.unavailable:
             self.unavailable[layer.node.output[0]] = False

@@ -19,7 +19,7 @@ from qcompiler.frontends.onnx import (  # noqa: F401 - importing the operator mo
 )
 from qcompiler.frontends.onnx.environment import Environment
 from qcompiler.frontends.onnx.graph_inputs import input_types
-from qcompiler.frontends.onnx.layer import Layer
+from qcompiler.frontends.onnx.layer import Layer, UnsupportedOperator
 from qcompiler.frontends.onnx.model_file import default_opset, load_model
 from qcompiler.frontends.onnx.tensor_data import tensor_array
 from qcompiler.ir import Graph, Original, Value
@@ -100,7 +100,11 @@ def _output(environment: Environment, name: str) -> Value:
     if not (name in environment.values or environment.is_known(name)):
         raise QCompilerError(f"no node computes output {name!r}", fix="export the model again")
     # An output that is constant becomes a constant node of its own.
-    return environment.value(name, Layer(onnx.helper.make_node("Identity", [name], [name]), 0, environment))
+    user = Layer(onnx.helper.make_node("Identity", [name], [name]), environment.opset, environment)
+    try:
+        return environment.value(name, user)
+    except UnsupportedOperator as missing:
+        raise QCompilerError(f"output {name!r} cannot be computed: {missing}", layer=user.name) from missing
 
 
 def _unsupported_error(unsupported: Sequence[tuple[Layer, str]]) -> QCompilerError:

@@ -95,7 +95,7 @@ class Layer:
         Raises:
             QCompilerError: it is absent, or cannot be a tensor.
         """
-        self._require(index)
+        self.require(index)
         return self.environment.value(self.node.input[index], self)
 
     def operands(self) -> list[Value]:
@@ -113,7 +113,7 @@ class Layer:
             UnsupportedOperator: it is computed from the inputs.
             QCompilerError: it is absent.
         """
-        self._require(index)
+        self.require(index)
         if not self.known(index):
             self.environment.require_available(self.node.input[index])
             raise UnsupportedOperator(f"{what} ({self.node.input[index]!r}) is computed at run time")
@@ -128,6 +128,8 @@ class Layer:
         array = self.parameter(index, what)
         if array.dtype == object:
             raise UnsupportedOperator(f"{what} depends on the batch size; fix the batch")
+        if array.dtype.kind not in "iu":
+            raise self.invalid(f"{what} must hold integers", found=str(array.dtype))
         return [int(v) for v in array.reshape(-1)]
 
     def axes(self, index: int, moved: int) -> list[int] | None:
@@ -146,7 +148,12 @@ class Layer:
             raise QCompilerError(f"{self.op_type}: axis {axis} is outside rank {rank}", layer=self.name)
         return axis % max(rank, 1)
 
-    def _require(self, index: int) -> None:
+    def require(self, index: int) -> None:
+        """Refuse a node that lacks operand ``index``.
+
+        Raises:
+            QCompilerError: it is absent.
+        """
         if not self.has(index):
             raise QCompilerError(f"{self.op_type} lacks operand {index}", layer=self.name)
 

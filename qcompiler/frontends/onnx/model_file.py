@@ -38,6 +38,7 @@ def load_model(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     for tensor in _tensors(loaded):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, folder)
+    _check_text(loaded.graph)
     if loaded.functions:
         loaded = inliner.inline_local_functions(loaded)
     default_opset(loaded)
@@ -108,6 +109,17 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
         yield from attribute.tensors
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             yield from _graph_tensors(graph)
+
+
+def _check_text(graph: onnx.GraphProto) -> None:
+    """Refuse names that are no UTF-8 text: protobuf hands them out as bytes."""
+    for node in graph.node:
+        texts = [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+        if not all(isinstance(text, str) for text in texts):
+            raise QCompilerError(
+                f"a node of type {node.op_type!r} has a name that is no text", found=str(texts),
+                fix="the file is damaged: copy or export it again",
+            )
 
 
 def _load_external(tensor: onnx.TensorProto, folder: Path | None) -> None:

@@ -86,6 +86,8 @@ def _gemm(layer: Layer) -> Value:
     # A constant factor goes into the constant operand, so that no separate multiplication is left.
     folded = alpha == 1 or layer.known(1)
     b = _scaled(layer, 1, alpha) if folded else float_operand(layer, 1)
+    if b.type.rank != 2:
+        raise layer.invalid(f"operand 1 must have rank 2, found {b.type.rank}")
     product = Matmul(bool(layer.integer("transB", 0)))
     bias = _gemm_bias(layer, b, beta) if folded and layer.has(2) else None
     if bias is not None:

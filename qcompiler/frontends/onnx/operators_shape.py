@@ -62,6 +62,8 @@ def _unsqueeze(layer: Layer) -> Value:
     axes = layer.axes(1, 13) or []
     rank = x.type.rank + len(axes)
     chosen = {layer.axis(a, rank) for a in axes}
+    if len(chosen) != len(axes):
+        raise layer.invalid(f"axes {axes} repeat one")
     rest = iter(x.type.shape)
     return reshape_to(layer, x, tuple(1 if i in chosen else next(rest) for i in range(rank)))
 

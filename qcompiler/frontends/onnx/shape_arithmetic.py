@@ -70,6 +70,8 @@ def evaluate(layer: Layer, inputs: Sequence[Array | None]) -> Array | None:
             result = np.frompyfunc(function, 1, 1)(operands[0])
         else:
             result = reduce(np.frompyfunc(function, 2, 1), operands)
+    except TypeError as error:
+        raise layer.invalid(f"has {len(operands)} operands") from error
     except ValueError as error:
         raise UnsupportedOperator(f"a computed shape is no multiple of the batch size: {error}") from error
     return settle(np.asarray(result, dtype=object))
@@ -176,7 +178,8 @@ def _cast(layer: Layer, inputs: Sequence[Array | None]) -> Array:
 
 def _data(inputs: Sequence[Array | None], index: int = 0) -> Array:
     array = inputs[index]
-    assert array is not None
+    if array is None:
+        raise IndexError(f"operand {index} is missing")
     return array
 
 

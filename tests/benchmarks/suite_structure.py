@@ -1,0 +1,65 @@
+"""Structural claims on a model suite, each checked exactly.
+
+    python tests/benchmarks/suite_structure.py SUITE [CASE ...]
+
+For every case: the text of the program after every pass reads back to an equal graph; a batch of 7 equals seven
+batches of 1; no node is left to the host; and the share of p's activations that can be compared with p' by name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from suite import arguments, load_suite
+
+from qcompiler import plugins
+from qcompiler.calibration.data import open_data
+from qcompiler.compare import activations, compare
+from qcompiler.compilation import read_model
+from qcompiler.ir import Graph, clone, parse, print_with_constants
+from qcompiler.pipeline import Context, Pass, Pipeline
+from qcompiler.program import Program
+from qcompiler.target import load_target
+
+
+def main() -> None:
+    options = arguments("structural claims on a model suite")
+    suite = load_suite(options.suite)
+    plugins.load()
+    target = load_target(options.target)
+    table = Table(title=f"target {options.target}")
+    for column in ("case", "stages read back", "batch 7 = 7 x 1", "host nodes", "p's activations", "compared", "held by p'"):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for name in options.cases:
+        case = suite.load(name)
+        original = read_model(case.model)
+        stages = 0
+
+        def read_back(index: int, current: Pass, graph: Graph) -> None:
+            nonlocal stages
+            if parse(*print_with_constants(graph)) != graph:
+                raise SystemExit(f"{name}: the text after {current.name} reads back to another graph")
+            stages += 1
+
+        context = Context(target, open_data(case.calib, original))
+        graph = Pipeline.parse(target.descriptor.pipeline).run(clone(original), context, read_back)
+        program = Program(graph)
+        samples = {key: value[:7] for key, value in case.calib.items()}
+        together = program.run(samples, quantized=True)
+        alone = [program.run({k: v[i : i + 1] for k, v in samples.items()}, quantized=True) for i in range(7)]
+        equal = all(bool((together[k] == np.concatenate([a[k] for a in alone])).all()) for k in together)
+        entries = compare(original, graph, {k: v[:2] for k, v in samples.items()})
+        wanted = len(activations(original))
+        held = sum(not e.recovered for e in entries)
+        table.add_row(
+            name, str(stages), "yes" if equal else "NO", str(program.coverage.host_nodes), str(wanted),
+            f"{100 * len(entries) / wanted:.1f} %", f"{100 * held / wanted:.1f} %",
+        )
+        if not equal:
+            raise SystemExit(f"{name}: a batch of 7 differs from seven batches of 1")
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
