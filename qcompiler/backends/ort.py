@@ -20,9 +20,10 @@ Array = NDArray[Any]
 
 __all__ = ["Bypass", "FloatSession", "run_float"]
 
-_DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion"]
-"""Rewrites that reach into a simulated quantization: the first drops the addition of 0 that turns -0 into 0, the
-second moves the multiplication by the scale into the next matrix product."""
+_DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion", "PadFusion"]
+"""Rewrites that change what is computed. The first drops the addition of 0 that turns a simulated -0 into 0, the
+second moves the multiplication by a simulated scale into the next matrix product, the third gives a pool pads that
+the pool refuses."""
 
 
 class FloatSession:

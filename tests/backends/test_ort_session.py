@@ -114,7 +114,7 @@ def test_quantized_ops_are_refused_by_layer() -> None:
     x = graph.add_input("x", TensorType((N,), F32))
     build = Builder(graph, loc=("conv_7",))
     graph.set_outputs([("y", build(Quantize(Arithmetic("affine")), x, elem=Affine.per_tensor(I8, 0.1)))])
-    with pytest.raises(QCompilerError, match="layer 'conv_7': quantize .* simulation ends at realize"):
+    with pytest.raises(QCompilerError, match=r"layer 'conv_7': quantize .* simulation ends at realize"):
         FloatSession(graph)
 
 

@@ -116,3 +116,31 @@ def test_batch_matmul() -> None:
         types = (source, weight, result)
         np.testing.assert_array_equal(expected("double-f32-product", False, x, types), theirs)
         assert (expected("double", False, x, types) != theirs).any()
+
+
+def test_multipliers_to_their_last_bit() -> None:
+    """Accumulators of 31 bits on both sides of every step of the result: one unit in the multiplier moves the steps.
+
+    The input is its zero point, so that the accumulators are the biases.
+    """
+    for rng in seeds(12):
+        source = Affine.per_tensor(I8, np.float32(rng.uniform(0.5, 1)), 3)
+        weight = Affine.per_tensor(I8, np.float32(rng.uniform(0.5, 1)) * np.float32(2.0**-12))
+        result = Affine.per_tensor(I8, np.float32(2.0**11) * np.float32(rng.uniform(0.5, 1)))
+        first, second, output = (float(t.scale.array) for t in (source, weight, result))
+        steps = (np.arange(-127, 127) + 0.5) / (first * second / output)
+        bias = (np.floor(steps)[:, None] + np.arange(-3, 5)).reshape(-1)
+        bias = bias[np.abs(bias) < 2.0**31 - 1].astype(np.int32)
+        model = write_model(
+            Operator("CONV_2D", 3, "Conv2D", _UNIT),
+            [
+                variable(TensorType((1, 1, 1, 1), source)), constant(np.ones((len(bias), 1, 1, 1), np.int8), [second]),
+                constant(bias, [np.float32(first * second)]),
+            ],
+            variable(TensorType((1, 1, 1, len(bias)), result)),
+        )
+        theirs = run_model(model, [np.full((1, 1, 1, 1), 3, np.int8)]).reshape(-1)
+        form = numerics.requantize_form("double")
+        constants = form.constants([source.scale.array, weight.scale.array], result.scale.array)
+        assert np.clip(form.scale(bias.astype(np.int64), constants), -128, 127).tolist() == theirs.tolist()
+        assert len(np.unique(theirs)) > 200

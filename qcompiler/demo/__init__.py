@@ -1,0 +1,1 @@
+"""A bundled model with bundled data, compiled and scored from start to end."""
