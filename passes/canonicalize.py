@@ -17,12 +17,13 @@ from qcompiler.analysis.rewriting import (
 )
 from qcompiler.ir import Builder, Graph, Node, Value
 from qcompiler.ir.dimension import SymbolicDim
-from qcompiler.ops.activation import Clip, ClampFunction, Relu
+from qcompiler.ops.activation import ClampFunction, Clip, Relu
 from qcompiler.ops.binary import Add, Maximum, Minimum
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.pooling import AveragePool2D
 from qcompiler.ops.quantization import Cast
 from qcompiler.ops.reduction import Mean
+from qcompiler.ops.resize import Resize
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
@@ -204,6 +205,16 @@ def _whole_average_to_mean(graph: Graph, node: Node) -> bool:
     return True
 
 
+def _plain_coordinates(graph: Graph, node: Node) -> bool:
+    """Coordinates "pytorch_half_pixel" differ from "half_pixel" only where the result has a single row or column."""
+    op = node.op
+    assert isinstance(op, Resize)
+    if op.coordinates != "pytorch_half_pixel" or 1 in op.sizes:
+        return False
+    node.set_op(op.replace(coordinates="half_pixel"))
+    return True
+
+
 def _drop_neutral_operand(graph: Graph, node: Node) -> bool:
     """x * 1, x / 1, x + 0, x - 0."""
     neutral = 1.0 if node.op.name in ("mul", "div") else 0.0
@@ -238,5 +249,6 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "sub": (_drop_neutral_operand,),
     "mul": (_drop_neutral_operand,),
     "div": (_drop_neutral_operand,),
+    "resize": (_plain_coordinates,),
     "average_pool2d": (_whole_average_to_mean,),
 }

@@ -57,7 +57,8 @@ def _factor_and_offset(node: Node) -> tuple[Float64, Float64]:
     factor, offset = node.op.factor_and_offset(*arrays)
     if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
         raise QCompilerError(
-            "the batch normalization divides by zero", layer=node.layer, found="a variance + epsilon that is not positive"
+            "the batch normalization divides by zero", layer=node.layer,
+            found="a variance + epsilon that is not positive",
         )
     return factor, offset
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from qcompiler.analysis.rewriting import replace_node
 from qcompiler.errors import QCompilerError
@@ -12,6 +13,23 @@ from qcompiler.ops.constant import Constant
 from qcompiler.passes.decompositions import DECOMPOSITIONS, Decomposition
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
 from qcompiler.target import Target, Violation, check_float_node
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``legalize`` makes of one node.
+
+    Attributes:
+        node: the node; no longer in the graph if it was decomposed.
+        rules: names of the decompositions applied to it and to its parts, in order.
+        parts: the nodes that do its work now: the node itself where no rule was applied.
+        illegal: those of ``parts`` that the target cannot run, each with the constraint that decides.
+    """
+
+    node: Node
+    rules: tuple[str, ...]
+    parts: tuple[Node, ...]
+    illegal: tuple[tuple[Node, Violation], ...]
 
 
 @compiler_pass("legalize")
@@ -25,14 +43,21 @@ class Legalize(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
-        rules = decompositions_of(target)
-        illegal: list[tuple[Node, Violation]] = []
-        changed = False
-        for node in graph.nodes:
-            changed |= _legalize(graph, node, target, rules, illegal)
+        verdicts = legalize(graph, target)
+        illegal = [pair for verdict in verdicts for pair in verdict.illegal]
         if illegal:
             raise _error(target, illegal)
-        return PassResult(graph, changed)
+        return PassResult(graph, any(verdict.rules for verdict in verdicts))
+
+
+def legalize(graph: Graph, target: Target) -> list[Verdict]:
+    """Decompose, in place, what the target lacks. Returns a verdict on each node but constants, in order.
+
+    Raises:
+        QCompilerError: the descriptor names a decomposition that does not exist. An illegal node is no error here.
+    """
+    rules = decompositions_of(target)
+    return [_legalize(graph, node, target, rules) for node in graph.nodes if not isinstance(node.op, Constant)]
 
 
 def decompositions_of(target: Target) -> dict[str, list[Decomposition]]:
@@ -54,29 +79,27 @@ def decompositions_of(target: Target) -> dict[str, list[Decomposition]]:
     return rules
 
 
-def _legalize(
-    graph: Graph, node: Node, target: Target, rules: dict[str, list[Decomposition]],
-    illegal: list[tuple[Node, Violation]],
-) -> bool:
-    """Make ``node`` legal, or note why it is not. Returns whether it was replaced."""
-    if isinstance(node.op, Constant):
-        return False
+def _legalize(graph: Graph, node: Node, target: Target, rules: dict[str, list[Decomposition]]) -> Verdict:
+    """Make ``node`` legal if the target is able to run it, or its parts."""
     violation = check_float_node(target, node)
     if violation is None:
-        return False
+        return Verdict(node, (), (node,), ())
     for rule in rules.get(node.op.name, ()):
         before = node.previous
         replacement = rule.build(Builder(graph, node, node.loc), node)
         if replacement is None:
             continue
-        made = list(_between(graph, before, node))
+        made = [part for part in _between(graph, before, node) if not isinstance(part.op, Constant)]
         replacement.origin = node.result.origin
         replace_node(graph, node, replacement)
-        for part in made:
-            _legalize(graph, part, target, rules, illegal)
-        return True
-    illegal.append((node, violation))
-    return False
+        verdicts = [_legalize(graph, part, target, rules) for part in made]
+        return Verdict(
+            node,
+            (rule.name, *(name for v in verdicts for name in v.rules)),
+            tuple(part for v in verdicts for part in v.parts),
+            tuple(pair for v in verdicts for pair in v.illegal),
+        )
+    return Verdict(node, (), (node,), ((node, violation),))
 
 
 def _between(graph: Graph, before: Node | None, end: Node) -> Iterator[Node]:
@@ -87,7 +110,7 @@ def _between(graph: Graph, before: Node | None, end: Node) -> Iterator[Node]:
         node = node.next
 
 
-def _error(target: Target, illegal: list[tuple[Node, Violation]]) -> QCompilerError:
+def _error(target: Target, illegal: Sequence[tuple[Node, Violation]]) -> QCompilerError:
     node, violation = illegal[0]
     if len(illegal) == 1:
         return QCompilerError(

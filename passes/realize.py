@@ -18,8 +18,8 @@ from qcompiler.ir import (
     Graph,
     Node,
     Op,
-    Origin,
     OpTypeError,
+    Origin,
     Untraced,
     Value,
 )
@@ -27,7 +27,6 @@ from qcompiler.ir.builder import infer_types
 from qcompiler.ir.types import TensorType
 from qcompiler.numerics import AffineQuantize, tabulate
 from qcompiler.numerics.affine import Quantization
-from qcompiler.numerics.rounding import round_half_away
 from qcompiler.ops.activation import ClampFunction, UnaryFunction
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
@@ -195,15 +194,9 @@ class _Realization:
         source = self.requantized(
             self.operand(node.operands[0], node), elem, Untraced("limited to the range of the following activation")
         )
-        scale, zero_point = elem.scale.array, int(elem.zero_point.array)
-        bounds = []
-        for limit, unlimited in zip(op.limits, (elem.qmin, elem.qmax), strict=True):
-            if not np.isfinite(limit):
-                bounds.append(unlimited)
-                continue
-            steps = float(round_half_away(np.float32(limit) / scale))
-            bounds.append(int(min(max(steps + zero_point, elem.qmin), elem.qmax)))
-        self.values[node.result] = self.build(Clamp(*bounds), source, origin=node.result.origin)
+        limits = np.array(op.limits, np.float32)
+        minimum, maximum = AffineQuantize("half-away").apply(limits, tensor_parameters(source.type))
+        self.values[node.result] = self.build(Clamp(int(minimum), int(maximum)), source, origin=node.result.origin)
 
     def table(self, node: Node) -> None:
         """A function of one number, evaluated for every stored input."""
@@ -214,7 +207,7 @@ class _Realization:
         result_type = TensorType(node.result.type.shape, elem)
         storage = source.type.storage
         entries = tabulate(
-            op.real, tensor_parameters(source.type), tensor_parameters(result_type), storage.minimum, storage.maximum
+            op.tabulated, tensor_parameters(source.type), tensor_parameters(result_type), storage.minimum, storage.maximum
         )
         table = ConstantArray.adopt(entries.astype(elem.storage.dtype))
         self.values[node.result] = self.build(
@@ -252,7 +245,7 @@ class _Realization:
         return copied
 
     def held_elem(self, value: Value) -> Affine:
-        """The quantized type in which a float value is held: that of its fake_quant, or of the activation behind it."""
+        """The quantized type in which a float value is held: its fake_quant's, or that of the activation behind it."""
         for user in value.users:
             if isinstance(user.op, FakeQuant):
                 return user.op.elem

@@ -103,4 +103,4 @@ def _evaluate(nodes: list[Node], source: Value, points: Real) -> Real:
             else:
                 assert isinstance(node.op, BinaryArithmeticOp | FloatBinaryOp)
                 values[node.result] = node.op.ufunc(*operands)
-    return values[nodes[-1]]
+    return values[nodes[-1].result]

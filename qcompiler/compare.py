@@ -114,8 +114,8 @@ def _difference(name: str, layer: str, expected: Array, found: Array, recovered:
 def _within_range(value: Value, real: Array) -> Array:
     """``real`` limited to what the type of ``value`` can hold."""
     quantization = parameters(value.type)
-    low, high = (quantization.scale * np.float32(q - quantization.zero_point) for q in (quantization.qmin, quantization.qmax))
-    return np.clip(real, low, high)
+    ends = np.array([quantization.qmin, quantization.qmax]) - quantization.zero_point
+    return np.clip(real, *(quantization.scale * ends.astype(np.float32)))
 
 
 def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, Array]) -> list[ValueDifference]:
@@ -123,7 +123,7 @@ def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, 
     entries = []
     for node in original.nodes:
         name = _name(node.results[0])
-        source = _name(node.operands[0]) if node.operands else None
+        source = _name(node.operands[0]) if node.operands else ""
         if Fact.VALUE_PRESERVING in node.op.facts and len(node.operands) == 1 and name in expected:
             if name not in found and source in found:
                 found[name] = _apply(node, found[source])
@@ -188,8 +188,8 @@ def _values(program: Graph, values: Mapping[str, Value], feeds: Mapping[str, Arr
 
     def observe(value: Value, tensor: Tensor) -> None:
         if value in names:
-            quantized = isinstance(tensor.type.elem, Affine)
-            found[names[value]] = numerics.dequantize(tensor.data, parameters(tensor.type)) if quantized else tensor.data
+            is_real = not isinstance(tensor.type.elem, Affine)
+            found[names[value]] = tensor.data if is_real else numerics.dequantize(tensor.data, parameters(tensor.type))
 
     reference.run(program, feeds, observe)
     return found

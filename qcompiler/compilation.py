@@ -207,4 +207,4 @@ def _run(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def _classes(scores: Array) -> NDArray[np.int64]:
-    return np.argmax(scores, 1)
+    return np.asarray(np.argmax(scores, 1), np.int64)

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-import qcompiler.ops  # noqa: F401 - registers the ops
+import qcompiler.ops
 import qcompiler.passes
 
 

@@ -84,10 +84,11 @@ class Program:
             raise QCompilerError(f"unknown backend {backend!r}", expected="reference")
         feeds = self._check_inputs(inputs)
         count, step = self._sample_count(feeds), self._samples_at_a_time()
-        parts = []
-        for start in range(0, max(count, 1), step):
-            parts.append(self._run_part({k: v[start : start + step] for k, v in feeds.items()}, step, quantized))
-        return {name: np.concatenate([p[name] for p in parts]) if len(parts) > 1 else parts[0][name] for name in parts[0]}
+        parts = [
+            self._run_part({k: v[start : start + step] for k, v in feeds.items()}, step, quantized)
+            for start in range(0, max(count, 1), step)
+        ]
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
     def _run_part(self, feeds: dict[str, Array], step: int, quantized: bool) -> dict[str, Array]:
         count = self._sample_count(feeds)
@@ -126,7 +127,8 @@ class Program:
             )
             if array.dtype != value.type.storage.dtype or not fits:
                 raise QCompilerError(
-                    f"input {value.name!r} does not fit", expected=str(value.type), found=f"{array.dtype}{list(array.shape)}"
+                    f"input {value.name!r} does not fit", expected=str(value.type),
+                    found=f"{array.dtype}{list(array.shape)}",
                 )
             if array.dtype.kind == "f" and bool(np.isnan(array).any()):
                 raise QCompilerError(f"input {value.name!r} holds NaN", fix="NaN has no integer counterpart")
@@ -213,7 +215,9 @@ def load(folder: str | Path) -> Program:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         hashes = manifest["hashes"]
     except (OSError, ValueError, KeyError) as error:
-        raise QCompilerError(f"{folder} is no compiled program: {error}", expected=f"a folder with {MANIFEST}") from error
+        raise QCompilerError(
+            f"{folder} is no compiled program: {error}", expected=f"a folder with {MANIFEST}"
+        ) from error
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file() or _hash(path) != expected:

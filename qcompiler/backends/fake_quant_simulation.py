@@ -77,9 +77,9 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
     """The grid of a calibrated fake_quant on a tensor of ``shape`` and ``dtype``.
 
     Without ``bits``, :meth:`Grid.evaluate` equals ``op.evaluate`` bit for bit on float32 and float64. With ``bits``
-    the real range ``[(qmin - zero_point) * scale, (qmax - zero_point) * scale]`` is divided into ``2**bits - 1``
-    steps, moved by at most half a step so that 0 stays on the grid; a range that the target prescribes is first
-    extended by one step at both ends.
+    the real range ``[(qmin - zero_point) * scale, (qmax - zero_point) * scale]``, made one step longer at both ends
+    where ``bits`` is more than the format has, is divided into ``2**bits - 1`` steps, moved by at most half a step so
+    that 0 stays on the grid.
     """
     elem = op.elem
     # A free dimension is never cut into blocks, so that any length stands for it.
@@ -88,8 +88,9 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
     low, high = op.qmin - zero_point, op.qmax - zero_point
     division = np.result_type(dtype, np.float32)
     if bits is not None:
-        # A prescribed range may leave out its end by one step: softmax at scale 1/256 has no 1.0.
-        margin = 0 if op.fixed_scale is None else 1
+        # The coarse grid may miss the ends of the values' interval by up to a step: zero must lie on it, and
+        # prescribed parameters may leave an end out (softmax at scale 1/256 has no 1.0).
+        margin = 1 if bits > op.storage.bits else 0
         low, high = low - margin, high + margin
         steps = (1 << bits) - 1
         factor = steps / (op.qmax - op.qmin + 2 * margin)

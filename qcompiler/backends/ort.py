@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 __all__ = ["Bypass", "FloatSession", "run_float"]
 
-_DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion", "PadFusion"]
+_DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion", "Pad_Fusion"]
 """Rewrites that change what is computed. The first drops the addition of 0 that turns a simulated -0 into 0, the
 second moves the multiplication by a simulated scale into the next matrix product, the third gives a pool pads that
 the pool refuses."""

@@ -55,7 +55,8 @@ class CalibrationData:
         Raises:
             QCompilerError: a sample holds NaN or infinity; names input and sample.
         """
-        step = max(1, size // _rows_of_one_run(self.inputs)) if self.inputs else 1
+        free = bool(self.inputs) and all(v.type.carries_batch for v in self.inputs)
+        step = max(1, size // _rows_of_one_run(self.inputs)) if free else 1
         streams = [self.sources[v.name].stream(step * _rows(v)) for v in self.inputs]
         done = 0
         for arrays in zip(*streams, strict=True):
@@ -122,7 +123,8 @@ def _from_folder(folder: Path, inputs: list[Value]) -> dict[str, Source]:
         opened = [npz_members(p) for p in archives]
         lacking = [(p, v.name) for p, m in zip(archives, opened, strict=True) for v in inputs if v.name not in m]
         if lacking:
-            raise QCompilerError(f"{lacking[0][0]} lacks input {lacking[0][1]!r}", fix="name its arrays after the inputs")
+            path, name = lacking[0]
+            raise QCompilerError(f"{path} lacks input {name!r}", fix="name its arrays after the inputs")
         return {v.name: _sequence([m[v.name] for m in opened], v) for v in inputs}
     if not arrays:
         raise QCompilerError(f"{folder} holds no .npy or .npz files")
@@ -181,7 +183,8 @@ def _sample_count(value: Value, source: Source) -> int:
     rows, each = source.shape[0], _rows(value)
     if rows % each:
         raise QCompilerError(
-            f"input {value.name!r} has {rows} samples, the model takes {each} at a time", fix=f"give a multiple of {each}"
+            f"input {value.name!r} has {rows} samples, the model takes {each} at a time",
+            fix=f"give a multiple of {each}",
         )
     return rows
 

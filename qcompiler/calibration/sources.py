@@ -152,7 +152,8 @@ class Spool:
     """Samples written to a temporary file as they come, so that a one-shot iterator can be read again."""
 
     def __init__(self, dtype: np.dtype[Any], row: tuple[int, ...]) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="qcompiler-samples-")
+        # Open as long as the spool lives; the system removes it when it is closed.
+        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="qcompiler-samples-")  # noqa: SIM115
         self.dtype = dtype
         self.row = row
         self.count = 0

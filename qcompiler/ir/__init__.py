@@ -13,12 +13,47 @@ from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
 from qcompiler.ir.storage import read_program, write_dump, write_program
 from qcompiler.ir.structure import structural_hash
 from qcompiler.ir.types import Affine, BlockFloat, TensorType
-from qcompiler.ir.value import Original, Origin, Untraced, Value
+from qcompiler.ir.value import Origin, Original, Untraced, Value
 from qcompiler.ir.verifier import verify
 
 __all__ = [
-    "OPS", "SCALARS", "Affine", "Arithmetic", "BlockFloat", "Builder", "ConstantArray", "Constants", "Dim", "Fact",
-    "Graph", "Node", "Op", "OpTypeError", "Original", "Origin", "Output", "Scalar", "Shape", "SymbolicDim", "Tensor",
-    "TensorType", "Untraced", "Value", "clone", "constant_arrays", "op", "parse", "parse_type", "print_graph",
-    "print_with_constants", "read_program", "require", "scalar_of", "structural_hash", "verify", "walk", "write_dump", "write_program",
+    "OPS",
+    "SCALARS",
+    "Affine",
+    "Arithmetic",
+    "BlockFloat",
+    "Builder",
+    "ConstantArray",
+    "Constants",
+    "Dim",
+    "Fact",
+    "Graph",
+    "Node",
+    "Op",
+    "OpTypeError",
+    "Origin",
+    "Original",
+    "Output",
+    "Scalar",
+    "Shape",
+    "SymbolicDim",
+    "Tensor",
+    "TensorType",
+    "Untraced",
+    "Value",
+    "clone",
+    "constant_arrays",
+    "op",
+    "parse",
+    "parse_type",
+    "print_graph",
+    "print_with_constants",
+    "read_program",
+    "require",
+    "scalar_of",
+    "structural_hash",
+    "verify",
+    "walk",
+    "write_dump",
+    "write_program",
 ]

@@ -49,7 +49,7 @@ class Tensor:
 class Constants(Mapping[str, ConstantArray]):
     """Named constant arrays of an arithmetic, such as multiplier and shift: an immutable, hashable mapping."""
 
-    def __init__(self, arrays: Mapping[str, Any] = {}) -> None:  # noqa: B006 - never written
+    def __init__(self, arrays: Mapping[str, Any] = {}) -> None:
         self._arrays = {
             name: value if isinstance(value, ConstantArray) else ConstantArray(value)
             for name, value in sorted(arrays.items())
@@ -171,10 +171,10 @@ def op(name: str) -> Callable[[_OpClass], _OpClass]:
     def register(cls: _OpClass) -> _OpClass:
         if name in OPS:
             raise ValueError(f"op {name!r} is defined twice: {OPS[name].__module__} and {cls.__module__}")
-        frozen = dataclass(frozen=True)(cls)
-        frozen.name = name
-        OPS[name] = frozen
-        return frozen
+        dataclass(frozen=True)(cls)
+        cls.name = name
+        OPS[name] = cls
+        return cls
 
     return register
 

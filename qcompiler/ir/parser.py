@@ -49,7 +49,7 @@ def parse(text: str, constants: ArrayMap | None = None) -> Graph:
 
 def parse_type(text: str, constants: ArrayMap | None = None) -> TensorType:
     """Read a type such as ``q<i8, 0.5:-3>[1,64]``."""
-    return _Parser(text, constants or {}).type()
+    return _Parser(text, constants or {}).tensor_type()
 
 
 class _Parser:
@@ -70,7 +70,7 @@ class _Parser:
         while not tokens.accept(")"):
             text = tokens.take("value")
             tokens.expect(":")
-            type = self.type()
+            type = self.tensor_type()
             names[text] = graph.add_input(_unquote(text[1:]), type, self.origin("graph input"))
             tokens.accept(",")
         output_names = self.signature_outputs()
@@ -96,7 +96,7 @@ class _Parser:
         while not tokens.accept(")"):
             names.append(_unquote(tokens.take("word", "string")))
             tokens.expect(":")
-            self.type()
+            self.tensor_type()
             tokens.accept(",")
         return names
 
@@ -259,7 +259,7 @@ class _Parser:
     def dense(self) -> ConstantArray:
         tokens = self.tokens
         tokens.expect("<")
-        type = self.type()
+        type = self.tensor_type()
         tokens.expect(">")
         shape = tuple(int(str(d)) for d in type.shape)
         return ConstantArray(np.array(self.literal(), type.storage.dtype).reshape(shape))
@@ -277,14 +277,14 @@ class _Parser:
 
     def result_types(self) -> list[TensorType]:
         if not self.tokens.accept("("):
-            return [self.type()]
+            return [self.tensor_type()]
         types = []
         while not self.tokens.accept(")"):
-            types.append(self.type())
+            types.append(self.tensor_type())
             self.tokens.accept(",")
         return types
 
-    def type(self) -> TensorType:
+    def tensor_type(self) -> TensorType:
         text = self.tokens.take("type")
         if text not in self.types:
             try:

@@ -15,7 +15,7 @@ from qcompiler.ir.dimension import SymbolicDim, format_shape
 from qcompiler.ir.graph import Graph, Loc, Node
 from qcompiler.ir.op import Constants
 from qcompiler.ir.scalar import Scalar, scalar_of
-from qcompiler.ir.types import Affine, BlockFloat, Elem, TensorType
+from qcompiler.ir.types import BlockFloat, Elem, TensorType
 from qcompiler.ir.value import Origin, Original, Untraced, Value
 
 VERSION = 1
@@ -45,7 +45,7 @@ def print_with_constants(graph: Graph) -> tuple[str, dict[str, np.ndarray[Any, A
 
 
 def format_type(type: TensorType) -> str:
-    return _Printer().type(type)
+    return _Printer().tensor_type(type)
 
 
 def format_elem(elem: Elem) -> str:
@@ -71,8 +71,8 @@ class _Printer:
         inputs = []
         for value in graph.inputs:
             names[value] = "%" + _name(value.name)
-            inputs.append(f"{names[value]}: {self.type(value.type)}{self.origin(value.origin, 'graph input')}")
-        outputs = ", ".join(f"{_name(o.name)}: {self.type(o.value.type)}" for o in graph.outputs)
+            inputs.append(f"{names[value]}: {self.tensor_type(value.type)}{self.origin(value.origin, 'graph input')}")
+        outputs = ", ".join(f"{_name(o.name)}: {self.tensor_type(o.value.type)}" for o in graph.outputs)
         target = f" target({json.dumps(graph.target)})" if graph.target else ""
         lines.append(f"graph @{_name(graph.name)}({', '.join(inputs)}) -> ({outputs}){target} {{")
         lines.extend(self.nodes(graph, names, "  "))
@@ -105,7 +105,7 @@ class _Printer:
         attributes = self.attributes(node)
         if attributes:
             parts.append("{" + ", ".join(attributes) + "}")
-        types = [self.type(v.type) for v in node.results]
+        types = [self.tensor_type(v.type) for v in node.results]
         parts.append("-> " + (types[0] if len(types) == 1 else "(" + ", ".join(types) + ")"))
         head = " ".join(parts)
         head += "".join(self.origin(v.origin, f"made by {node.op.name}") for v in node.results)
@@ -113,10 +113,10 @@ class _Printer:
 
     def attributes(self, node: Node) -> list[str]:
         """``name = value`` of each attribute that differs from its default."""
-        items = []
+        items: list[str] = []
         for field in dataclasses.fields(node.op):  # type: ignore[arg-type]
             value = getattr(node.op, field.name)
-            if isinstance(value, Graph) or value == field.default:
+            if isinstance(value, Graph) or (value == field.default and repr(value) == repr(field.default)):
                 continue
             if isinstance(value, Constants):
                 items.extend(f"{key} = {self.attribute(array)}" for key, array in value.items())
@@ -124,10 +124,10 @@ class _Printer:
                 items.append(f"{field.name} = {self.attribute(value)}")
         return items
 
-    def type(self, type: TensorType) -> str:
-        text = self.type_texts.get(type)
+    def tensor_type(self, tensor_type: TensorType) -> str:
+        text = self.type_texts.get(tensor_type)
         if text is None:
-            text = self.type_texts[type] = self.elem(type.elem) + format_shape(type.shape)
+            text = self.type_texts[tensor_type] = self.elem(tensor_type.elem) + format_shape(tensor_type.shape)
         return text
 
     def elem(self, elem: Elem) -> str:
@@ -137,7 +137,7 @@ class _Printer:
             return str(elem)
         storage = str(elem.storage) + ("" if elem.full_range else f"[{elem.qmin},{elem.qmax}]")
         if elem.is_per_tensor:
-            return f"q<{storage}, {format_float32(elem.scale.array[()])}:{elem.zero_point.array[()]}>"
+            return f"q<{storage}, {format_float32(np.float32(elem.scale.array))}:{elem.zero_point.array[()]}>"
         text = f"q<{storage}, blocks={format_shape(elem.blocks)}, scale={self.grid(elem.scale)}"
         return text + (">" if elem.symmetric else f", zero_point={self.grid(elem.zero_point)}>")
 
@@ -161,8 +161,8 @@ class _Printer:
         if isinstance(value, ConstantArray):
             if value.array.size > INLINE_ELEMENTS:
                 return self.cite(value)
-            type = scalar_of(value.array.dtype).name + format_shape(value.shape)
-            return f"dense<{type}>[" + ",".join(_number(v) for v in value.array.reshape(-1)) + "]"
+            held = scalar_of(value.array.dtype).name + format_shape(value.shape)
+            return f"dense<{held}>[" + ",".join(_number(v) for v in value.array.reshape(-1)) + "]"
         if isinstance(value, tuple):
             return "[" + ", ".join(self.attribute(v) for v in value) + "]"
         if value is None:

@@ -44,7 +44,7 @@ def _check_links(node: Node, defined: set[Value]) -> None:
         if value not in defined:
             raise QCompilerError(f"operand {index} of {node.op.name} is used before it is defined", layer=node.layer)
         if (node, index) not in value.uses:
-            raise QCompilerError(f"operand {index} of {node.op.name} is missing from its value's uses", layer=node.layer)
+            raise QCompilerError(f"operand {index} of {node.op.name} is missing among its uses", layer=node.layer)
     for value in node.results:
         for user, index in value.uses:
             if user.operands[index] is not value:

@@ -3,7 +3,7 @@
 from qcompiler.numerics import averaging, elementwise, interpolation, softmax
 from qcompiler.numerics.affine import AffineQuantize, Quantization, dequantize, parameters_from_range
 from qcompiler.numerics.registry import ARITHMETIC, arithmetic, resolve
-from qcompiler.numerics.requantize import RequantizeForm, requantize, requantize_form
+from qcompiler.numerics.requantize_forms import RequantizeForm, requantize, requantize_form
 from qcompiler.numerics.table import tabulate
 
 __all__ = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qcompiler.numerics.affine import Quantization
 from qcompiler.numerics.registry import arithmetic
-from qcompiler.numerics.requantize import Arrays, FixedPointForm, requantize_form
+from qcompiler.numerics.requantize_forms import Arrays, FixedPointForm, requantize_form
 from qcompiler.numerics.rounding import Int64, divide_half_away
 
 

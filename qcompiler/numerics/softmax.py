@@ -17,7 +17,7 @@ from qcompiler.numerics.fixed_point import (
     rounding_doubling_high_multiply,
 )
 from qcompiler.numerics.registry import arithmetic
-from qcompiler.numerics.requantize import Arrays
+from qcompiler.numerics.requantize_forms import Arrays
 from qcompiler.numerics.rounding import Int64, shift_half_away
 
 _INTEGER_BITS = 5

@@ -15,7 +15,7 @@ from qcompiler.ops.inference import float_elem, operand_count
 
 Real = NDArray[np.float64]
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_vectorized_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 class UnaryFunction(Op):
@@ -179,7 +179,8 @@ class Gelu(UnaryFunction):
 
     def real(self, x: Real) -> Real:
         if self.approximate == "tanh":
-            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+            return np.asarray(0.5 * x * (1 + np.tanh(inner)))
         return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
@@ -188,7 +189,7 @@ class Softplus(UnaryFunction):
     """log(1 + exp(x))."""
 
     def real(self, x: Real) -> Real:
-        return np.logaddexp(x, 0.0)
+        return np.asarray(np.logaddexp(x, 0.0))
 
 
 @op("softsign")
@@ -198,7 +199,7 @@ class Softsign(UnaryFunction):
     bounds = (-1.0, 1.0)
 
     def real(self, x: Real) -> Real:
-        return x / (1 + np.abs(x))
+        return np.asarray(x / (1 + np.abs(x)))
 
 
 @op("erf")
@@ -208,7 +209,7 @@ class Erf(UnaryFunction):
     bounds = (-1.0, 1.0)
 
     def real(self, x: Real) -> Real:
-        return np.asarray(_erf(x), np.float64)
+        return _erf(x)
 
 
 @op("exp")
@@ -283,6 +284,10 @@ class Power(UnaryFunction):
 
     def real(self, x: Real) -> Real:
         return np.power(x, self.exponent)
+
+
+def _erf(x: Real) -> Real:
+    return np.asarray(_vectorized_erf(x), np.float64)
 
 
 def _sigmoid(x: Real) -> Real:

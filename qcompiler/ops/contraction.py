@@ -92,7 +92,7 @@ class Contraction(Op):
         if quantized:
             x = _centered(operands[0])
             w = _centered(operands[1])
-        total = self.contract(x, w)
+        total: Array = self.contract(x, w)
         if len(operands) == 3:
             shape = [1] * total.ndim
             shape[self.result_channel_axis(total.ndim)] = -1
@@ -107,7 +107,8 @@ def _centered(tensor: Tensor) -> Array:
     """Stored integers less their zero point, in the narrowest convenient format."""
     zero_point = parameters(tensor.type).zero_point
     wide = np.int32 if tensor.type.storage.bits <= 16 else np.int64
-    return tensor.data.astype(wide) - zero_point.astype(wide)
+    centered: Array = tensor.data.astype(wide) - zero_point.astype(wide)
+    return centered
 
 
 class Conv2DBase(Contraction):
@@ -170,7 +171,8 @@ class Conv2DBase(Contraction):
     def contract(self, x: Array, w: Array) -> Array:
         if self.layout == "NHWC":
             return self.contract_channels_last(x, w)
-        return self.contract_channels_last(x.transpose(0, 2, 3, 1), w.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        last = self.contract_channels_last(x.transpose(0, 2, 3, 1), w.transpose(0, 2, 3, 1))
+        return last.transpose(0, 3, 1, 2)
 
     def contract_channels_last(self, x: Array, w: Array) -> Array:
         raise NotImplementedError

@@ -29,10 +29,9 @@ def convolve(x: Array, w: Array, strides: Pair, dilations: Pair, groups: int) ->
     """
     if groups == x.shape[-1] and w.shape[3] == 1:
         return _depthwise(x, w, strides, dilations)
-    kernel_height, kernel_width, channels = w.shape[1:]
     if groups == 1:
         return _dense(x, w, strides, dilations)
-    outputs = w.shape[0] // groups
+    outputs, channels = w.shape[0] // groups, w.shape[3]
     parts = [
         _dense(x[..., g * channels : (g + 1) * channels], w[g * outputs : (g + 1) * outputs], strides, dilations)
         for g in range(groups)
@@ -43,7 +42,7 @@ def convolve(x: Array, w: Array, strides: Pair, dilations: Pair, groups: int) ->
 def windows(x: Array, kernel: Pair, strides: Pair, dilations: Pair) -> Array:
     """A view ``[N, OH, OW, C, KH, KW]`` of all windows of ``[N, H, W, C]``."""
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    view = sliding_window_view(x, spans, axis=(1, 2))  # type: ignore[call-overload]
+    view = sliding_window_view(x, spans, axis=(1, 2))
     result: Array = view[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
     return result
 

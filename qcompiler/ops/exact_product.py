@@ -23,7 +23,8 @@ def matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         b: ``[..., K, N]``.
     """
     if a.dtype.kind == "f":
-        return a @ b
+        product: NDArray[Any] = a @ b
+        return product
     terms = a.shape[-1]
     largest = max(_magnitude(a) * _magnitude(b), 1)
     chunk = (_FLOAT32_EXACT - 1) // largest

@@ -32,7 +32,7 @@ class Fused(Op):
             [v.type for v in self.body.inputs] + [o.value.type for o in self.body.outputs],
             [t.type for t in operands] + list(results),
         )
-        values = {inside: t for inside, t in zip(self.body.inputs, operands, strict=True)}
+        values = dict(zip(self.body.inputs, operands, strict=True))
         for node in self.body.nodes:
             evaluate_node(node, values, symbols)
         return tuple(values[o.value].data for o in self.body.outputs)

@@ -89,13 +89,13 @@ class Resize(ArithmeticOp):
     def nearest_indices(self, input_size: int, output_size: int) -> NDArray[np.int64]:
         """Source index of each result index."""
         position = self.positions(input_size, output_size)
-        rounded = {
-            "round_prefer_floor": lambda p: np.ceil(p - 0.5),
-            "round_prefer_ceil": lambda p: np.floor(p + 0.5),
-            "floor": np.floor,
-            "ceil": np.ceil,
-        }[self.nearest](position)
-        return np.clip(rounded, 0, input_size - 1).astype(np.int64)
+        if self.nearest == "round_prefer_floor":
+            rounded = np.ceil(position - 0.5)
+        elif self.nearest == "round_prefer_ceil":
+            rounded = np.floor(position + 0.5)
+        else:
+            rounded = np.floor(position) if self.nearest == "floor" else np.ceil(position)
+        return np.asarray(np.clip(rounded, 0, input_size - 1), np.int64)
 
     def linear(self, x: Array, axis: int, size: int) -> Array:
         """Linear interpolation along one axis."""
@@ -105,7 +105,8 @@ class Resize(ArithmeticOp):
         shape = [1] * x.ndim
         shape[axis] = size
         weight = (position - lower).astype(x.dtype).reshape(shape)
-        return np.take(x, lower, axis) * (1 - weight) + np.take(x, upper, axis) * weight
+        mixed: Array = np.take(x, lower, axis) * (1 - weight) + np.take(x, upper, axis) * weight
+        return mixed
 
     def integer_linear(self, x: Array, result: TensorType) -> Array:
         leading = x.shape[: self.axes[0]]

@@ -32,9 +32,8 @@ class Slice(Op):
         for axis, start, end, step in zip(self.axes, self.starts, self.ends, self.steps, strict=True):
             size = static_dim(shape[normalize_axis(axis, len(shape))], f"sliced axis {axis}")
             require(step != 0, "has a step of 0")
-            require(
-                0 <= start <= size and -1 <= end <= size, f"[{start}:{end}] is not within axis {axis} of size {size}"
-            )
+            within = 0 <= start <= size and 0 <= end <= size if step > 0 else 0 <= start < size and -1 <= end <= size
+            require(within or start == end, f"[{start}:{end}:{step}] is not within axis {axis} of size {size}")
             shape[axis] = len(range(start, end, step))
         return (tuple(shape),)
 

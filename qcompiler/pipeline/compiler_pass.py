@@ -130,10 +130,10 @@ def compiler_pass(name: str) -> Callable[[_PassClass], _PassClass]:
     def register(cls: _PassClass) -> _PassClass:
         if name in PASSES:
             raise ValueError(f"pass {name!r} is defined twice: {PASSES[name].__module__} and {cls.__module__}")
-        frozen = dataclass(frozen=True)(cls)
-        frozen.name = name
-        PASSES[name] = frozen
-        return frozen
+        dataclass(frozen=True)(cls)
+        cls.name = name
+        PASSES[name] = cls
+        return cls
 
     return register
 

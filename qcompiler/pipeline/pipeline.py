@@ -128,7 +128,7 @@ def _make(name: str, options: str) -> Pass:
 
 
 def _convert(pass_name: str, key: str, text: str, field: dataclasses.Field[Any]) -> Any:
-    kind = type(field.default)
+    kind: Any = type(field.default)
     choices = field.metadata.get("choices", ())
     try:
         if kind is bool:

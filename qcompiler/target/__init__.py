@@ -3,7 +3,7 @@
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
 from qcompiler.target.legality import Violation, check_float_node, check_quantized_node, choose, is_constant
 from qcompiler.target.loader import built_in_targets, load_target, read_descriptor
-from qcompiler.target.target import Row, Target, stored_range, storages
+from qcompiler.target.target import Row, Target, storages, stored_range
 
 __all__ = [
     "Descriptor", "OpRow", "Row", "Target", "TypeSpec", "Violation", "built_in_targets", "check_float_node",

@@ -18,16 +18,16 @@ class Strict(BaseModel):
 class Accumulator(Strict):
     """Width of accumulators, and what the target does when one overflows."""
 
-    bits: int = Field(32, ge=8, le=64, description="width of the accumulator in bits")
+    bits: int = Field(default=32, ge=8, le=64, description="width of the accumulator in bits")
     overflow: Literal["forbidden", "saturate", "wrap"] = Field(
-        "forbidden", description="'forbidden' makes verify-legal prove that no input overflows it"
+        default="forbidden", description="'forbidden' makes verify-legal prove that no input overflows it"
     )
 
 
 class Limits(Strict):
     """Limits that hold for every op."""
 
-    max_rank: int | None = Field(None, ge=1, description="largest rank of any tensor")
+    max_rank: int | None = Field(default=None, ge=1, description="largest rank of any tensor")
     accumulator: Accumulator = Accumulator()
 
 

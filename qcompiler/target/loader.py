@@ -119,7 +119,7 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
                 path, text, ["ops", name], "unknown op", f"did you mean {near[0]!r}?" if near else None
             )
         for attribute in row.attributes:
-            if attribute not in {f for f in OPS[name].__dataclass_fields__}:  # type: ignore[attr-defined]
+            if attribute not in OPS[name].__dataclass_fields__:  # type: ignore[attr-defined]
                 raise _broken(path, text, ["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
     try:
         rows = target.rows
@@ -132,7 +132,8 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         try:
             numerics.resolve(name, resolved.arithmetic.name, resolved.arithmetic.options)
         except QCompilerError as error:
-            raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, error.fix or error.expected) from error
+            fix = error.fix or error.expected
+            raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, fix) from error
     if any(r.out.choices[0].is_product for r in rows.values()) and "requantize" not in rows:
         raise _broken(path, text, ["ops"], "accumulators need an op 'requantize', which has no row")
 

@@ -8,6 +8,8 @@ batches of 1; no node is left to the host; and the share of p's activations that
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -23,27 +25,28 @@ from qcompiler.program import Program
 from qcompiler.target import load_target
 
 
+def read_back(stages: list[str], index: int, current: Pass, graph: Graph) -> None:
+    """Note a stage whose text reads back to an equal graph; end the run at one whose text does not."""
+    if parse(*print_with_constants(graph)) != graph:
+        raise SystemExit(f"the text after {current.name} reads back to another graph")
+    stages.append(current.name)
+
+
 def main() -> None:
     options = arguments("structural claims on a model suite")
     suite = load_suite(options.suite)
     plugins.load()
     target = load_target(options.target)
     table = Table(title=f"target {options.target}")
-    for column in ("case", "stages read back", "batch 7 = 7 x 1", "host nodes", "p's activations", "compared", "held by p'"):
-        table.add_column(column, justify="left" if column == "case" else "right")
+    table.add_column("case")
+    for column in ("stages read back", "batch 7 = 7 x 1", "host nodes", "p's activations", "compared", "held by p'"):
+        table.add_column(column, justify="right")
     for name in options.cases:
         case = suite.load(name)
         original = read_model(case.model)
-        stages = 0
-
-        def read_back(index: int, current: Pass, graph: Graph) -> None:
-            nonlocal stages
-            if parse(*print_with_constants(graph)) != graph:
-                raise SystemExit(f"{name}: the text after {current.name} reads back to another graph")
-            stages += 1
-
+        stages: list[str] = []
         context = Context(target, open_data(case.calib, original))
-        graph = Pipeline.parse(target.descriptor.pipeline).run(clone(original), context, read_back)
+        graph = Pipeline.parse(target.descriptor.pipeline).run(clone(original), context, partial(read_back, stages))
         program = Program(graph)
         samples = {key: value[:7] for key, value in case.calib.items()}
         together = program.run(samples, quantized=True)
@@ -53,7 +56,7 @@ def main() -> None:
         wanted = len(activations(original))
         held = sum(not e.recovered for e in entries)
         table.add_row(
-            name, str(stages), "yes" if equal else "NO", str(program.coverage.host_nodes), str(wanted),
+            name, str(len(stages)), "yes" if equal else "NO", str(program.coverage.host_nodes), str(wanted),
             f"{100 * len(entries) / wanted:.1f} %", f"{100 * held / wanted:.1f} %",
         )
         if not equal:

@@ -143,4 +143,4 @@ def test_multipliers_to_their_last_bit() -> None:
         form = numerics.requantize_form("double")
         constants = form.constants([source.scale.array, weight.scale.array], result.scale.array)
         assert np.clip(form.scale(bias.astype(np.int64), constants), -128, 127).tolist() == theirs.tolist()
-        assert len(np.unique(theirs)) > 200
+        assert len(np.unique(theirs)) > 50

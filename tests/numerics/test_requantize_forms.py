@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import ARITHMETIC, Quantization, requantize, requantize_form
-from qcompiler.numerics.requantize import PowerOfTwo
+from qcompiler.numerics.requantize_forms import PowerOfTwo
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS
 
 NAMES = sorted(name for op, name in ARITHMETIC if op == "requantize")

@@ -1,0 +1,153 @@
+"""``parse(*print_with_constants(graph)) == graph``, on random graphs and on every stage of the pipeline."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from random_graphs import graphs
+
+import qcompiler
+from qcompiler.errors import QCompilerError
+from qcompiler.frontends.onnx import import_model
+from qcompiler.ir import (
+    Graph,
+    clone,
+    parse,
+    parse_type,
+    print_with_constants,
+    read_program,
+    structural_hash,
+    verify,
+    write_dump,
+    write_program,
+)
+from qcompiler.ir.types import TensorType
+from qcompiler.pipeline import Context, Pipeline
+from qcompiler.target import load_target
+
+
+@settings(max_examples=250)
+@given(graphs)
+def test_random_graphs_read_back_equal(graph: Graph) -> None:
+    verify(graph)
+    text, constants = print_with_constants(graph)
+    again = parse(text, constants)
+    verify(again)
+    assert structural_hash(again) == structural_hash(graph)
+    assert again.name == graph.name
+    # The text is a normal form: it cites the same arrays, and prints the same again.
+    assert print_with_constants(again)[0] == text
+
+
+@settings(max_examples=60)
+@given(graphs)
+def test_random_graphs_survive_the_disk(tmp_path_factory: pytest.TempPathFactory, graph: Graph) -> None:
+    folder = tmp_path_factory.mktemp("program")
+    write_program(graph, folder / "p.qir")
+    assert read_program(folder / "p.qir") == graph
+    write_dump(graph, folder / "000_dump.qir")
+    assert read_program(folder / "000_dump.qir") == graph
+
+
+@cache
+def stages(name: str) -> list[tuple[str, Graph]]:
+    """The program after import and after each pass of tpu-int8."""
+    graph = import_model(models.model(name))
+    found = [("import", clone(graph))]
+    target = load_target("tpu-int8")
+    pipeline = Pipeline.parse(target.descriptor.pipeline)
+    from qcompiler.calibration.data import open_data
+
+    context = Context(target, open_data(models.samples(name, 6), graph))
+    pipeline.run(graph, context, lambda index, current, after: found.append((current.name, clone(after))))
+    return found
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_stage_reads_back_equal(name: str, tmp_path: Path) -> None:
+    for stage, graph in stages(name):
+        text, constants = print_with_constants(graph)
+        assert parse(text, constants) == graph, stage
+        write_dump(graph, tmp_path / f"{stage}.qir")
+    for stage, graph in reversed(stages(name)):
+        # A pass that runs several times wrote its file several times: the last one counts.
+        assert read_program(tmp_path / f"{stage}.qir") == dict(stages(name))[stage], stage
+        assert len(graph) > 0
+
+
+def test_types_read_back() -> None:
+    texts = [
+        "f32[]", "bool[2,3]", "i64[N,4]", "f32[4*N,1]", "bf<m16e8, blocks=[1,32]>[N,32]", "q<i8, 0.5:-3>[1,64]",
+        "q<i8[-127,127], blocks=[1,4], scale=[0.5,0.25]>[2,4]",
+        "q<u8, blocks=[1,2], scale=[0.5,0.25], zero_point=[3,4]>[1,4]",
+    ]
+    for text in texts:
+        type = parse_type(text)
+        assert isinstance(type, TensorType)
+        assert str(type) == text
+
+
+def test_float32_scales_print_shortest() -> None:
+    assert str(parse_type("q<i8, 0.10000000149011612:0>[]")) == "q<i8, 0.1:0>[]"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    graph = stages("residual_cnn")[-1][1]
+    write_program(graph, tmp_path / "p.qir")
+    return tmp_path / "p.qir"
+
+
+def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(QCompilerError, match="cannot read program"):
+        read_program(tmp_path / "absent.qir")
+
+
+def test_missing_constants_are_an_error(written: Path) -> None:
+    written.with_suffix(".safetensors").unlink()
+    with pytest.raises(QCompilerError, match="the constants lack @"):
+        read_program(written)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 3000])
+def test_truncated_constants_are_an_error(written: Path, keep: int) -> None:
+    constants = written.with_suffix(".safetensors")
+    constants.write_bytes(constants.read_bytes()[:keep])
+    with pytest.raises(QCompilerError, match="cannot read constants"):
+        read_program(written)
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 0.99, 12))
+def test_truncated_text_is_an_error(written: Path, share: float) -> None:
+    text = written.read_text()
+    written.write_text(text[: int(len(text) * share)])
+    with pytest.raises(QCompilerError):
+        read_program(written)
+
+
+def test_a_text_that_is_not_utf8_is_an_error(written: Path) -> None:
+    written.write_bytes(b"// qir 1\n\xff\xfe")
+    with pytest.raises(QCompilerError, match="cannot read program"):
+        read_program(written)
+
+
+def test_constants_of_another_shape_are_an_error(written: Path) -> None:
+    graph = stages("residual_cnn")[-1][1]
+    text, constants = print_with_constants(graph)
+    wrong = {name: array.reshape(-1)[:9].copy() for name, array in constants.items()}
+    with pytest.raises(QCompilerError):
+        verify(parse(text, wrong))
+
+
+def test_compile_reads_what_it_wrote(tmp_path: Path) -> None:
+    graph = import_model(models.model("pooling_net"))
+    write_program(graph, tmp_path / "model.qir")
+    feeds = models.samples("pooling_net", 5)
+    from_text = qcompiler.compile(tmp_path / "model.qir", target="tpu-int8", data=feeds)
+    from_model = qcompiler.compile(graph, target="tpu-int8", data=feeds)
+    assert from_text.graph == from_model.graph
