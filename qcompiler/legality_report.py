@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 Status = Literal["legal", "decomposed", "folded", "illegal"]
+STATUSES: tuple[Status, ...] = ("legal", "decomposed", "folded", "illegal")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 MANIFEST = "manifest.json"
 PROGRAM = "program.qir"
 CONSTANTS = "program.safetensors"
-_RUN_BYTES = 64 << 20
+_RUN_BYTES = 24 << 20
 """Samples run at a time are as many as keep the largest value below this."""
 
 

@@ -94,7 +94,7 @@ def origins(draw: Draw, rank: int) -> Origin:
 
 
 locations = st.lists(names, max_size=2).map(tuple)
-scales = st.floats(1e-30, 1e30, width=32).map(np.float32) | st.sampled_from([0.1, 1 / 256, 1e-45, 1.0]).map(np.float32)
+scales = st.floats(2**-100, 2.0**100, width=32).map(np.float32) | st.sampled_from([0.1, 1 / 256, 1e-45, 1.0]).map(np.float32)
 batches: st.SearchStrategy[Dim] = st.sampled_from([SymbolicDim("N"), SymbolicDim("batch", 2), 1, 3])
 
 
@@ -258,7 +258,7 @@ def quantized_graphs(draw: Draw, steps: int = 5) -> Graph:
 
 
 def _activation(draw: Draw) -> Affine:
-    return Affine.per_tensor(I8, np.float32(draw(st.floats(0.01, 0.5, width=32))), draw(st.integers(-128, 127)))
+    return Affine.per_tensor(I8, np.float32(draw(st.floats(2**-7, 0.5, width=32))), draw(st.integers(-128, 127)))
 
 
 def _kernel(w: GraphWriter, x: Value) -> Value:
@@ -269,7 +269,7 @@ def _kernel(w: GraphWriter, x: Value) -> Value:
     axis = op.weight_channel_axis(len(shape))
     grid = tuple(4 if i == axis else 1 for i in range(len(shape)))
     blocks = tuple(1 if i == axis else d for i, d in enumerate(shape))
-    scale = np.array([draw(st.floats(0.001, 0.1, width=32)) for _ in range(4)], np.float32).reshape(grid)
+    scale = np.array([draw(st.floats(2**-10, 2**-3, width=32)) for _ in range(4)], np.float32).reshape(grid)
     weights = w.constant(shape, np.int8, Affine.blocked(I8, scale, 0, blocks, -127, 127))
     elem = op.accumulator([x.type, weights.type], x.type.shape, I32)
     bias = op.accumulator([x.type, weights.type], x.type.shape, I32, of_bias=True)

@@ -57,6 +57,11 @@ class Tokens:
     def current(self) -> str:
         return self.items[self.position][1]
 
+    @property
+    def passed(self) -> int:
+        """Offset of the token before the current one."""
+        return self.items[self.position - 1][2]
+
     def take(self, *kinds: str) -> str:
         """The next token's text; it must be of one of ``kinds``."""
         kind, text, offset = self.items[self.position]
@@ -80,7 +85,7 @@ class Tokens:
 
     def error(self, problem: str, offset: int | None = None) -> QCompilerError:
         """An error at ``offset``, or at the current token."""
-        where = self.items[self.position][2] if offset is None else offset
+        where = self.items[min(self.position, len(self.items) - 1)][2] if offset is None else offset
         lines = [0, *(m.end() for m in re.finditer("\n", self.text))]
         line = bisect_right(lines, where)
         return QCompilerError(f".qir text, line {line}, column {where - lines[line - 1] + 1}: {problem}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +11,9 @@ import numpy as np
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.arithmetic import Arithmetic
+from qcompiler.ir.attribute_types import accepts, attribute_types, conforms
 from qcompiler.ir.constant_array import ConstantArray
-from qcompiler.ir.dimension import Shape, parse_dim
+from qcompiler.ir.dimension import Shape, parse_dim, static_shape
 from qcompiler.ir.graph import Graph, Loc, Node
 from qcompiler.ir.lexer import Tokens
 from qcompiler.ir.op import OPS, Constants, Op
@@ -42,14 +41,14 @@ def parse(text: str, constants: ArrayMap | None = None) -> Graph:
             "not a .qir text of this version", expected=f"first line '// qir {VERSION}'", found=text[:40].split("\n")[0]
         )
     pipeline = re.match(r"// qir \d+\n// pipeline: ([^\n]*)\n", text)
-    graph = _Parser(text, constants or {}).program()
+    graph = _Parser(text, {} if constants is None else constants).program()
     graph.pipeline = pipeline[1] if pipeline else ""
     return graph
 
 
 def parse_type(text: str, constants: ArrayMap | None = None) -> TensorType:
     """Read a type such as ``q<i8, 0.5:-3>[1,64]``."""
-    return _Parser(text, constants or {}).tensor_type()
+    return _Parser(text, {} if constants is None else constants).tensor_type()
 
 
 class _Parser:
@@ -64,41 +63,46 @@ class _Parser:
     def program(self) -> Graph:
         tokens = self.tokens
         tokens.expect("graph")
-        graph = Graph(_unquote(tokens.take("citation")[1:]))
+        graph = Graph(self.unquoted(tokens.take("citation")[1:]))
         names: dict[str, Value] = {}
         tokens.expect("(")
         while not tokens.accept(")"):
             text = tokens.take("value")
             tokens.expect(":")
+            if text in names:
+                raise tokens.error(f"{text} is defined twice", tokens.passed)
             type = self.tensor_type()
-            names[text] = graph.add_input(_unquote(text[1:]), type, self.origin("graph input"))
+            names[text] = graph.add_input(self.unquoted(text[1:]), type, self.origin("graph input"))
             tokens.accept(",")
-        output_names = self.signature_outputs()
+        signature = self.signature_outputs()
         if tokens.accept("target"):
             tokens.expect("(")
-            graph.target = json.loads(tokens.take("string"))
+            graph.target = self.string()
             tokens.expect(")")
         tokens.expect("{")
         self.nodes(graph, names, "return")
-        outputs = self.values(names)
+        outputs = [names[text] for text in self.defined(names)]
+        if len(outputs) != len(signature):
+            raise tokens.error(f"the signature names {len(signature)} outputs, {len(outputs)} are returned")
+        for (name, type), value in zip(signature, outputs, strict=True):
+            if value.type != type:
+                raise tokens.error(f"the signature says {type} for output {name!r}, {value.type} is returned")
         tokens.expect("}")
         tokens.take("end")
-        if len(outputs) != len(output_names):
-            raise tokens.error(f"the signature names {len(output_names)} outputs, {len(outputs)} are returned")
-        graph.set_outputs(zip(output_names, outputs, strict=True))
+        graph.set_outputs((name, value) for (name, _), value in zip(signature, outputs, strict=True))
         return graph
 
-    def signature_outputs(self) -> list[str]:
+    def signature_outputs(self) -> list[tuple[str, TensorType]]:
         tokens = self.tokens
         tokens.expect("->")
         tokens.expect("(")
-        names = []
+        outputs = []
         while not tokens.accept(")"):
-            names.append(_unquote(tokens.take("word", "string")))
+            name = self.unquoted(tokens.take("word", "string"))
             tokens.expect(":")
-            self.tensor_type()
+            outputs.append((name, self.tensor_type()))
             tokens.accept(",")
-        return names
+        return outputs
 
     def nodes(self, graph: Graph, names: dict[str, Value], end: str) -> None:
         while not self.tokens.accept(end):
@@ -106,6 +110,7 @@ class _Parser:
 
     def node(self, graph: Graph, names: dict[str, Value]) -> None:
         tokens = self.tokens
+        start = tokens.position
         results = [tokens.take("value")]
         while tokens.accept(","):
             results.append(tokens.take("value"))
@@ -113,61 +118,69 @@ class _Parser:
         op_name = tokens.take("word")
         cls = OPS.get(op_name)
         if cls is None:
-            raise tokens.error(f"unknown op {op_name!r}", tokens.items[tokens.position - 1][2])
-        operands = self.values(names) if tokens.kind == "value" else []
+            raise tokens.error(f"unknown op {op_name!r}", tokens.passed)
+        operand_texts = self.defined(names)
+        operands = [names[text] for text in operand_texts]
         attributes = self.attributes(cls) if tokens.accept("{") else {}
         tokens.expect("->")
         types = self.result_types()
         if len(types) != len(results):
-            raise tokens.error(f"{len(results)} results but {len(types)} types")
+            raise tokens.error(f"{len(results)} results but {len(types)} types", tokens.passed)
         usual = f"made by {op_name}"
         origins = [self.origin(usual) for _ in types]
         loc = self.loc()
-        if "body" in _field_types(cls):
+        if "body" in attribute_types(cls):
             tokens.expect("{")
-            attributes["body"] = self.body(operands, names)
-        node = Node(self.build(cls, attributes), operands, loc)
+            attributes["body"] = self.body(operands, operand_texts)
+        node = Node(self.build(cls, attributes, tokens.items[start][2]), operands, loc)
         node.results = tuple(Value(t, o, node) for t, o in zip(types, origins, strict=True))
         graph.append(node)
         for text, value in zip(results, node.results, strict=True):
             if text in names:
-                raise tokens.error(f"{text} is defined twice")
+                raise tokens.error(f"{text} is defined twice", tokens.items[start][2])
             names[text] = value
 
-    def body(self, operands: list[Value], names: dict[str, Value]) -> Graph:
+    def body(self, operands: list[Value], texts: list[str]) -> Graph:
+        """A fused body. Its inputs carry the names of the operands; one that comes again is named by its index."""
         inner = Graph("body")
-        outer = {value: text for text, value in names.items() if value in set(operands)}
         scope: dict[str, Value] = {}
-        for index, value in enumerate(operands):
-            scope[outer[value]] = inner.add_input(str(index), value.type)
+        for index, (value, text) in enumerate(zip(operands, texts, strict=True)):
+            scope[f"%.{index}" if text in scope else text] = inner.add_input(str(index), value.type)
         self.nodes(inner, scope, "yield")
-        results = self.values(scope)
+        results = [scope[text] for text in self.defined(scope)]
         self.tokens.expect("}")
         inner.set_outputs((str(i), v) for i, v in enumerate(results))
         return inner
 
-    def build(self, cls: type[Op], attributes: dict[str, Any]) -> Op:
-        fields = _field_types(cls)
-        extra = {k: attributes.pop(k) for k in list(attributes) if k not in fields}
-        holder = next((name for name, type in fields.items() if "Constants" in type), None)
+    def build(self, cls: type[Op], attributes: dict[str, Any], offset: int) -> Op:
+        """The op; ``offset`` is where its node begins."""
+        declared = attribute_types(cls)
+        extra = {k: attributes.pop(k) for k in list(attributes) if k not in declared}
+        holder = next((name for name, type in declared.items() if type is Constants), None)
         if extra and holder is None:
-            raise self.tokens.error(f"op {cls.name!r} has no attribute {next(iter(extra))!r}")
+            raise self.tokens.error(f"op {cls.name!r} has no attribute {next(iter(extra))!r}", offset)
+        for key, value in extra.items():
+            if not isinstance(value, ConstantArray):
+                raise self.tokens.error(f"op {cls.name!r}: constant {key!r} must be an array, found {value!r}", offset)
         if holder is not None:
             attributes[holder] = Constants(extra)
+        for key, value in attributes.items():
+            if not conforms(value, declared[key]):
+                raise self.tokens.error(f"op {cls.name!r}: attribute {key!r} has the wrong type, found {value!r}", offset)
         try:
             return cls(**attributes)
         except TypeError as error:
-            raise self.tokens.error(f"op {cls.name!r}: {error}") from error
+            raise self.tokens.error(f"op {cls.name!r}: {error}", offset) from error
 
-    def values(self, names: dict[str, Value]) -> list[Value]:
-        values = []
-        while True:
+    def defined(self, names: Mapping[str, Value]) -> list[str]:
+        """Names of values that exist, with commas between; perhaps none."""
+        texts: list[str] = []
+        while self.tokens.accept(",") if texts else self.tokens.kind == "value":
             text = self.tokens.take("value")
             if text not in names:
-                raise self.tokens.error(f"{text} is not defined", self.tokens.items[self.tokens.position - 1][2])
-            values.append(names[text])
-            if not self.tokens.accept(","):
-                return values
+                raise self.tokens.error(f"{text} is not defined", self.tokens.passed)
+            texts.append(text)
+        return texts
 
     def origin(self, usual: str) -> Origin:
         tokens = self.tokens
@@ -176,19 +189,19 @@ class _Parser:
         tokens.expect("(")
         if tokens.accept("none"):
             tokens.expect(",")
-            reason = json.loads(tokens.take("string"))
+            reason = self.string()
             tokens.expect(")")
             return Untraced(reason)
-        name = json.loads(tokens.take("string"))
-        permutation, factor = None, None
+        name = self.string()
+        found: dict[str, Any] = {"permutation": None, "factor": None}
         while tokens.accept(","):
             key = tokens.take("word")
             tokens.expect("=")
-            if key == "permutation":
-                permutation = self.literal()
-            else:
-                factor = self.literal()
+            found[key] = self.literal()
         tokens.expect(")")
+        permutation, factor = found.pop("permutation"), found.pop("factor")
+        if found or not conforms(permutation, tuple[int, ...] | None) or not conforms(factor, ConstantArray | None):
+            raise tokens.error("an origin takes 'permutation = [...]' and 'factor = array'", tokens.passed)
         return Original(name, permutation, factor)
 
     def loc(self) -> Loc:
@@ -196,22 +209,32 @@ class _Parser:
         if not tokens.accept("loc"):
             return ()
         tokens.expect("(")
-        names = [json.loads(tokens.take("string"))]
+        names = [self.string()]
         while tokens.accept(","):
-            names.append(json.loads(tokens.take("string")))
+            names.append(self.string())
         tokens.expect(")")
         return tuple(names)
+
+    def string(self) -> str:
+        return self.unquoted(self.tokens.take("string"))
+
+    def unquoted(self, text: str) -> str:
+        """The name that a token spells, quoted or plain."""
+        try:
+            return str(json.loads(text)) if text.startswith('"') else text
+        except ValueError as error:
+            raise self.tokens.error(f"malformed string {text}: {error}", self.tokens.passed) from error
 
     # Attributes
 
     def attributes(self, cls: type[Op]) -> dict[str, Any]:
         tokens = self.tokens
-        fields = _field_types(cls)
+        declared = attribute_types(cls)
         items: dict[str, Any] = {}
         while True:
             key = tokens.take("word")
             tokens.expect("=")
-            if "Arithmetic" in fields.get(key, ""):
+            if accepts(declared.get(key), Arithmetic):
                 items[key] = self.arithmetic()
             else:
                 items[key] = self.literal()
@@ -229,7 +252,10 @@ class _Parser:
                 tokens.expect("=")
                 items.append(f"{key}={tokens.take('word', 'number')}")
             text += "{" + " ".join(items) + "}"
-        return Arithmetic.parse(text)
+        try:
+            return Arithmetic.parse(text)
+        except ValueError as error:
+            raise tokens.error(str(error), tokens.passed) from error
 
     def literal(self) -> Any:
         tokens = self.tokens
@@ -242,33 +268,37 @@ class _Parser:
         if tokens.accept("dense"):
             return self.dense()
         kind, text = tokens.kind, tokens.take("number", "string", "citation", "word", "product")
-        if kind == "number":
-            return _number(text)
         if kind == "string":
-            return json.loads(text)
+            return self.unquoted(text)
         if kind == "citation":
             return self.cited(text)
-        if kind == "product":
-            return parse_dim(text)
         if text in ("true", "false"):
             return text == "true"
         if text == "none":
             return None
-        return SCALARS[text] if text in SCALARS else parse_dim(text)
+        if text in SCALARS:
+            return SCALARS[text]
+        try:
+            return _number(text) if kind == "number" else parse_dim(text)
+        except ValueError as error:
+            raise tokens.error(str(error), tokens.passed) from error
 
     def dense(self) -> ConstantArray:
         tokens = self.tokens
         tokens.expect("<")
         type = self.tensor_type()
         tokens.expect(">")
-        shape = tuple(int(str(d)) for d in type.shape)
-        return ConstantArray(np.array(self.literal(), type.storage.dtype).reshape(shape))
+        values = self.literal()
+        try:
+            return ConstantArray(np.array(values, type.storage.dtype).reshape(static_shape(type.shape)))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise tokens.error(f"the numbers do not fit {type}: {error}", tokens.passed) from error
 
     def cited(self, citation: str) -> ConstantArray:
         name = citation[1:]
         if name not in self.arrays:
             if name not in self.constants:
-                raise self.tokens.error(f"the constants lack {citation}")
+                raise self.tokens.error(f"the constants lack {citation}", self.tokens.passed)
             array = self.constants[name]
             self.arrays[name] = array if isinstance(array, ConstantArray) else ConstantArray(array)
         return self.arrays[name]
@@ -289,8 +319,8 @@ class _Parser:
         if text not in self.types:
             try:
                 self.types[text] = self.read_type(text)
-            except (ValueError, KeyError, IndexError) as error:
-                raise self.tokens.error(f"malformed type {text!r}: {error}") from error
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise self.tokens.error(f"malformed type {text!r}: {error}", self.tokens.passed) from error
         return self.types[text]
 
     def read_type(self, text: str) -> TensorType:
@@ -341,18 +371,3 @@ def _optional(text: str | None) -> int | None:
 
 def _number(text: str) -> int | float:
     return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-
-
-def _unquote(text: str) -> str:
-    return str(json.loads(text)) if text.startswith('"') else text
-
-
-_FIELD_TYPES: dict[type[Op], dict[str, str]] = {}
-
-
-def _field_types(cls: type[Op]) -> dict[str, str]:
-    """Attribute names of an op class with the text of their annotations."""
-    if cls not in _FIELD_TYPES:
-        fields = dataclasses.fields(typing.cast(Any, cls))
-        _FIELD_TYPES[cls] = {f.name: str(f.type) for f in fields}
-    return _FIELD_TYPES[cls]

@@ -90,13 +90,19 @@ class _Printer:
             body = getattr(node.op, "body", None)
             if isinstance(body, Graph):
                 lines[-1] += " {"
-                # Body inputs carry the names of the operands they stand for.
-                inner = dict(names)
-                inner.update((inside, names[out]) for inside, out in zip(body.inputs, node.operands, strict=True))
+                inner = self.body_names(node, body, names)
                 lines.extend(self.nodes(body, inner, indent + "  "))
                 lines.append(f"{indent}  yield " + ", ".join(inner[o.value] for o in body.outputs))
                 lines.append(indent + "}")
         return lines
+
+    def body_names(self, node: Node, body: Graph, names: dict[Value, str]) -> dict[Value, str]:
+        """Body inputs carry the names of the operands they stand for; an operand that comes again has its index."""
+        first: dict[Value, int] = {}
+        return {
+            inside: names[operand] if first.setdefault(operand, index) == index else f"%.{index}"
+            for index, (inside, operand) in enumerate(zip(body.inputs, node.operands, strict=True))
+        }
 
     def head(self, node: Node, names: dict[Value, str]) -> str:
         parts = [", ".join(names[v] for v in node.results), "=", node.op.name]
@@ -157,9 +163,9 @@ class _Printer:
         if isinstance(value, str):
             return json.dumps(value)
         if isinstance(value, float):
-            return repr(value)
+            return repr(float(value))
         if isinstance(value, ConstantArray):
-            if value.array.size > INLINE_ELEMENTS:
+            if value.array.size > INLINE_ELEMENTS or _has_other_nan(value.array):
                 return self.cite(value)
             held = scalar_of(value.array.dtype).name + format_shape(value.shape)
             return f"dense<{held}>[" + ",".join(_number(v) for v in value.array.reshape(-1)) + "]"
@@ -200,8 +206,18 @@ def _number(value: Any) -> str:
     return repr(float(value)) if np.issubdtype(type(value), np.floating) else str(value)
 
 
+def _has_other_nan(array: np.ndarray[Any, Any]) -> bool:
+    """Whether a NaN has other bits than the one that the text ``nan`` reads back to."""
+    if array.dtype.kind in "iub":
+        return False
+    unsigned = np.dtype(f"u{array.dtype.itemsize}")
+    usual = np.array(float("nan"), array.dtype).view(unsigned)
+    return bool((np.isnan(array) & (array.view(unsigned) != usual)).any())
+
+
 def _name(name: str) -> str:
-    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name)
+    """``name``, in quotes where it would not read back as a word."""
+    return name if _IDENTIFIER.fullmatch(name) and name not in ("inf", "nan") else json.dumps(name)
 
 
 def _loc(loc: Loc) -> str:

@@ -56,6 +56,8 @@ def describe_attribute(value: Any) -> str:
         return "{" + ",".join(f"{k}:{v.digest}" for k, v in value.items()) + "}"
     if isinstance(value, tuple):
         return "(" + ",".join(describe_attribute(v) for v in value) + ")"
+    if isinstance(value, float):
+        return repr(float(value))
     if hasattr(value, "digest"):
         return str(value.digest)
     if hasattr(value, "__dataclass_fields__"):

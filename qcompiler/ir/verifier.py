@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qcompiler.errors import QCompilerError
+from qcompiler.ir.dimension import format_shape
 from qcompiler.ir.graph import Graph, Node
 from qcompiler.ir.op import Op, OpTypeError
 from qcompiler.ir.scalar import F32
@@ -21,6 +24,7 @@ def verify(graph: Graph) -> None:
     checked: set[TensorType] = set()
     for value in graph.inputs:
         _check_type(value.type, f"input {value.name}", checked)
+        _check_uses(value, f"input {value.name}")
     for node in graph.nodes:
         _check_links(node, defined)
         for value in node.results:
@@ -46,9 +50,13 @@ def _check_links(node: Node, defined: set[Value]) -> None:
         if (node, index) not in value.uses:
             raise QCompilerError(f"operand {index} of {node.op.name} is missing among its uses", layer=node.layer)
     for value in node.results:
-        for user, index in value.uses:
-            if user.operands[index] is not value:
-                raise QCompilerError(f"{node.op.name} records a use that does not exist", layer=node.layer)
+        _check_uses(value, node.layer)
+
+
+def _check_uses(value: Value, layer: str) -> None:
+    for user, index in value.uses:
+        if not 0 <= index < len(user.operands) or user.operands[index] is not value:
+            raise QCompilerError("a value records a use that does not exist", layer=layer, found=repr(user))
 
 
 def _check_types(node: Node) -> None:
@@ -82,13 +90,17 @@ def _check_type(type: TensorType, layer: str, checked: set[TensorType]) -> None:
         grid = block_grid(type.shape, elem.blocks)
     except ValueError as error:
         raise QCompilerError(f"malformed type {type}: {error}", layer=layer) from error
+    if elem.scale.shape != grid or elem.zero_point.shape != grid:
+        # Such a type has no text.
+        raise QCompilerError(
+            f"type of {elem.storage}{format_shape(type.shape)} has scales of shape {elem.scale.shape} and zero points of "
+            f"shape {elem.zero_point.shape} for a block grid of {grid}", layer=layer,
+        )
     problem = None
     if elem.scale.array.dtype != F32.dtype:
         problem = "a scale that is not float32"
-    elif elem.scale.shape != grid or elem.zero_point.shape != grid:
-        problem = f"scales of shape {elem.scale.shape} for a block grid of {grid}"
-    elif not (elem.scale.array > 0).all():
-        problem = "a scale that is not positive"
+    elif not ((elem.scale.array > 0) & np.isfinite(elem.scale.array)).all():
+        problem = "a scale that is not positive and finite"
     elif not elem.storage.is_integer:
         problem = "a storage format that is not an integer"
     elif not elem.storage.minimum <= elem.qmin <= elem.qmax <= elem.storage.maximum:

@@ -23,6 +23,8 @@ from qcompiler.numerics.fixed_point import quantize_multiplier, rounding_doublin
 from qcompiler.numerics.registry import arithmetic, check_choice, resolve
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS, Int64, round_half_away, shift_half_away, shift_half_up
 
+_BLOCK_ELEMENTS = 1 << 14
+
 Scales = Sequence[NDArray[np.float32]]
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -189,7 +191,9 @@ def requantize_form(name: str) -> RequantizeForm:
     return form
 
 
-def requantize(form: RequantizeForm, x: Int64, constants: Arrays, source: Quantization, output: Quantization) -> Int64:
+def requantize(
+    form: RequantizeForm, x: NDArray[Any], constants: Arrays, source: Quantization, output: Quantization
+) -> NDArray[Any]:
     """``clamp(form(x - source.zero_point) + output.zero_point)``.
 
     Args:
@@ -198,4 +202,16 @@ def requantize(form: RequantizeForm, x: Int64, constants: Arrays, source: Quanti
         constants: the form's constants, broadcastable to ``x``.
         source, output: parameters of input and result; scales are not used.
     """
-    return output.clamp(form.scale(x - source.zero_point, constants) + output.zero_point)
+    if x.ndim < 2 or x.size <= _BLOCK_ELEMENTS or any(np.prod(a.shape[:-1]) > 1 for a in constants.values()):
+        centered = x.astype(np.int64) - source.zero_point
+        return output.clamp(form.scale(centered, constants) + output.zero_point)
+    # Constants vary along the last axis at most: rows go through in blocks that stay in the processor's cache.
+    rows = x.reshape(-1, x.shape[-1])
+    flat = {name: a.reshape(a.shape[-1:]) for name, a in constants.items()}
+    source_zero = source.zero_point.reshape(-1)
+    result = np.empty(rows.shape, np.int32 if output.qmax < 1 << 31 else np.int64)
+    step = max(_BLOCK_ELEMENTS // rows.shape[1], 1)
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step].astype(np.int64)
+        result[start : start + step] = output.clamp(form.scale(block - source_zero, flat) + output.zero_point)
+    return result.reshape(x.shape)

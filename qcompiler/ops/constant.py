@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Op, Tensor, op, require
-from qcompiler.ir.types import Elem, TensorType
+from qcompiler.ir.types import Affine, Elem, TensorType
 from qcompiler.ops.inference import operand_count
 
 
@@ -31,6 +31,13 @@ class Constant(Op):
             self.value.array.dtype == storage.dtype,
             f"holds {self.value.array.dtype} numbers, its type stores {storage}",
         )
+        elem, array = results[0].elem, self.value.array
+        if isinstance(elem, Affine) and array.size:
+            low, high = int(array.min()), int(array.max())
+            require(
+                elem.qmin <= low and high <= elem.qmax,
+                f"holds numbers from {low} to {high}, its type keeps within [{elem.qmin},{elem.qmax}]",
+            )
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         return (self.value.array,)

@@ -96,7 +96,9 @@ class Contraction(Op):
         if len(operands) == 3:
             shape = [1] * total.ndim
             shape[self.result_channel_axis(total.ndim)] = -1
-            total = total + operands[2].data.reshape(shape).astype(total.dtype)
+            bias = operands[2].data.reshape(shape)
+            # A sum of products may fill its format; adding the bias must not wrap.
+            total = total.astype(np.int64) + bias if quantized else total + bias.astype(total.dtype)
         return (store(total, results[0]) if quantized else total.astype(results[0].storage.dtype),)
 
     def multiply_accumulates(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> int:

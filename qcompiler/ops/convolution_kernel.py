@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from qcompiler.ops.exact_product import accumulator_dtype, matmul
+from qcompiler.ops.exact_product import plan_product
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
@@ -25,7 +25,7 @@ def convolve(x: Array, w: Array, strides: Pair, dilations: Pair, groups: int) ->
         w: ``[O, KH, KW, C / groups]``.
 
     Returns:
-        ``[N, OH, OW, O]``; int64 for integers.
+        ``[N, OH, OW, O]``; int32 or int64 for integers.
     """
     if groups == x.shape[-1] and w.shape[3] == 1:
         return _depthwise(x, w, strides, dilations)
@@ -48,32 +48,33 @@ def windows(x: Array, kernel: Pair, strides: Pair, dilations: Pair) -> Array:
 
 
 def _dense(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
-    kernel = (w.shape[1], w.shape[2])
-    weights = w.reshape(w.shape[0], -1).T
-    if x.dtype.kind != "f":
-        # float32 holds integers below 2**24 exactly; gathering patches of floats saves a conversion of each patch.
-        x = x.astype(np.int16) if max(abs(int(x.min(initial=0))), int(x.max(initial=0))) < 1 << 15 else x
+    """Every output channel sees every input channel: a matrix product of patches and filters."""
+    outputs, kernel_height, kernel_width, channels = w.shape
+    plan = plan_product(x, w, kernel_height * kernel_width * channels)
+    weights = w.reshape(outputs, -1).T.astype(plan.carrier, copy=False)
+    source = x.astype(plan.carrier, copy=False)
+    patches = windows(source, (kernel_height, kernel_width), strides, dilations).transpose(0, 1, 2, 4, 5, 3)
+    step = max(_PATCH_BYTES // max(patches[:1].size * plan.carrier.itemsize, 1), 1)
     parts = []
-    patches = windows(x, kernel, strides, dilations).transpose(0, 1, 2, 4, 5, 3)
-    sample_bytes = max(patches[:1].size * 4, 1)
-    step = max(_PATCH_BYTES // sample_bytes, 1)
     for start in range(0, len(x), step):
         block = patches[start : start + step]
-        parts.append(matmul(block.reshape(*block.shape[:3], -1), weights))
-    return np.concatenate(parts)
+        parts.append(plan.multiply(block.reshape(*block.shape[:3], -1), weights))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _depthwise(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
     """One filter (or several: a channel multiplier) a channel: a sum of shifted products."""
-    channels = x.shape[-1]
-    multiplier = w.shape[0] // channels
+    multiplier = w.shape[0] // x.shape[-1]
     kernel_height, kernel_width = w.shape[1:3]
-    dtype = accumulator_dtype(x, w, kernel_height * kernel_width)
+    terms = kernel_height * kernel_width
+    plan = plan_product(x, w, terms)
+    carrier = plan.carrier if plan.chunk >= terms else np.dtype(np.int64)
     source = np.repeat(x, multiplier, -1) if multiplier > 1 else x
-    source, weights = source.astype(dtype, copy=False), w[..., 0].astype(dtype)
+    source, weights = source.astype(carrier, copy=False), w[..., 0].astype(carrier)
     height = (x.shape[1] - (kernel_height - 1) * dilations[0] - 1) // strides[0] + 1
     width = (x.shape[2] - (kernel_width - 1) * dilations[1] - 1) // strides[1] + 1
-    total = np.zeros((len(x), height, width, w.shape[0]), dtype)
+    total = np.zeros((len(x), height, width, w.shape[0]), carrier)
+    product = np.empty_like(total)
     for i in range(kernel_height):
         for j in range(kernel_width):
             top, left = i * dilations[0], j * dilations[1]
@@ -81,5 +82,6 @@ def _depthwise(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
                 :, top : top + (height - 1) * strides[0] + 1 : strides[0],
                 left : left + (width - 1) * strides[1] + 1 : strides[1],
             ]
-            total += shifted * weights[:, i, j]
-    return total if x.dtype.kind == "f" else total.astype(np.int64)
+            np.multiply(shifted, weights[:, i, j], out=product)
+            total += product
+    return total.astype(plan.total, copy=False)

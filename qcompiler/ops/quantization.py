@@ -152,7 +152,7 @@ class Requantize(ElementOp):
         shape = static_shape(results[0].shape)
         constants = {name: spread_blocks(a, shape) for name, a in self.constants.arrays().items()}
         q = numerics.requantize(
-            self.form(), operands[0].data.astype(np.int64), constants, parameters(operands[0].type),
+            self.form(), operands[0].data, constants, parameters(operands[0].type),
             parameters(results[0]),
         )
         return (store(q, results[0]),)

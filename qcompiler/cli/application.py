@@ -1,0 +1,93 @@
+"""The application: its commands, and what happens to errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from qcompiler.cli.check_command import check_command
+from qcompiler.cli.compile_command import compile_command
+from qcompiler.cli.inspect_command import inspect_command
+from qcompiler.cli.passes_command import passes_application
+from qcompiler.cli.run_command import run_command
+from qcompiler.cli.targets_command import targets_application
+from qcompiler.cli.terminal import print_error
+from qcompiler.errors import QCompilerError
+
+_BUG = "This is a bug in qcompiler: please report it with the command and the text above."
+
+
+class _Commands(TyperGroup):
+    """Prints errors that a user can mend, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QCompilerError as error:
+            print_error(str(error))
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(130) from interrupt
+
+
+app = typer.Typer(
+    name="qcompiler",
+    cls=_Commands,
+    help="Compile float neural networks to exact integer-only programs for named targets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Boxes and colours only for people; files and pipes get plain text.
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compile")(compile_command)
+app.command("run")(run_command)
+app.command("check")(check_command)
+app.command("inspect")(inspect_command)
+app.add_typer(targets_application, name="targets")
+app.add_typer(passes_application, name="passes")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qcompiler {version('qcompiler-legalizer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Compile float neural networks to exact integer-only programs for named targets."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 an error that the user can mend, 130 interrupted.
+
+    Args:
+        arguments: the words after the program's name; those of this process by default.
+
+    Raises:
+        SystemExit: always, unless there is a bug in the compiler.
+    """
+    try:
+        try:
+            app(args=arguments, prog_name="qcompiler")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as in "qcompiler passes | head". The interpreter flushes once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        error.add_note(_BUG)
+        raise

@@ -1,0 +1,128 @@
+"""``qcompiler compile``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qcompiler.cli.model_options import BatchOption, ShapeOption, TargetOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.terminal import counted, print_table, print_warning, progress_bars, readable_size
+from qcompiler.errors import QCompilerError
+
+
+def compile_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a .qir program to go on from.")],
+    target: TargetOption,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the compiled program.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", "-d", metavar="DATA",
+            help="Calibration data: .npz with an array for each input, .npy, or a folder of such files.",
+        ),
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", "-p", help="Passes to run instead of the target's own.")
+    ] = None,
+    batch: BatchOption = None,
+    shape: ShapeOption = None,
+    check_float: Annotated[
+        bool, typer.Option("--check-float", help="Check that the program without quantization equals the model.")
+    ] = False,
+    dump_ir: Annotated[
+        Path | None, typer.Option("--dump-ir", metavar="DIR", help="Folder for the program after each pass.")
+    ] = None,
+) -> None:
+    """Compile a float model to a program that holds nothing but what a target can do."""
+    shapes = parse_shapes(shape)
+    refuse_shapes_of_program(model, batch, shapes)
+    _refuse_dumps_in_output(output, dump_ir)
+    with _reserved(output):
+        from qcompiler.compilation import compile
+
+        with progress_bars() as progress:
+            try:
+                program = compile(
+                    model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
+                    check_float=check_float, dump_ir=dump_ir, progress=progress,
+                )
+            except QCompilerError:
+                if dump_ir is not None and any(dump_ir.glob("*.qir")):
+                    typer.echo(f"The program after the last finished pass lies in {dump_ir}.", err=True)
+                raise
+        program.save(output)
+    print_table(_summary(program.graph.target, program.figures, output, dump_ir))
+    for warning in program.warnings:
+        print_warning(warning)
+
+
+def _refuse_dumps_in_output(output: Path, dumps: Path | None) -> None:
+    if dumps is not None and dumps.resolve().is_relative_to(output.resolve()):
+        raise QCompilerError(
+            f"--dump-ir {str(dumps)!r} lies in the output folder", found=f"--output {str(output)!r}",
+            fix="a failed compilation leaves dumps but no output: name a folder beside it",
+        )
+
+
+@contextmanager
+def _reserved(folder: Path) -> Iterator[None]:
+    """Check that ``folder`` can be written; if what follows fails, remove the folders made above it.
+
+    Raises:
+        QCompilerError: it cannot be written.
+    """
+    from qcompiler.program import check_output_folder
+
+    made = [parent for parent in folder.absolute().parents if not parent.exists()]
+    try:
+        check_output_folder(folder)
+        yield
+    except BaseException:
+        for parent in made:
+            # One that holds dumps of the IR stays.
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _summary(target: str, figures: dict[str, Any], output: Path, dumps: Path | None) -> list[tuple[str, str]]:
+    rows = [
+        ("target", target),
+        ("layers", str(figures["layers"])),
+        ("ops", counted(figures["ops"]) or "none"),
+        ("constants", f"{readable_size(figures['bytes_before'])} -> {readable_size(figures['bytes_after'])}"),
+        *_errors(figures),
+        ("on the host", f"{_share(figures['host_nodes'], figures['nodes'])} of nodes, "
+                        f"{_share(figures['host_macs'], figures['macs'])} of multiplications"),
+    ]
+    if "check_float" in figures:
+        checked = figures["check_float"]
+        rows.append(("float check", f"passed: {_decibels(checked['bypassed_db'])} without quantization, "
+                                    f"{_decibels(checked['wide_db'])} at 32 bits"))
+    rows.append(("warnings", str(len(figures["warnings"])) if figures["warnings"] else "none"))
+    rows.append(("program", str(output)))
+    if dumps is not None:
+        rows.append(("IR dumps", str(dumps)))
+    return rows
+
+
+def _errors(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A row for each output: how far the program lies from float."""
+    for name, decibels in figures.get("sqnr_db", {}).items():
+        text = f"SQNR {_decibels(decibels)}"
+        if name in figures["agreement"]:
+            text += f" and class agreement {figures['agreement'][name]:.1%}"
+        yield f"output {name}", f"{text} with float, on {figures['samples']} calibration samples"
+
+
+def _decibels(value: float) -> str:
+    return f"{value:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "no signal"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%} ({part} of {whole})" if whole else "none"

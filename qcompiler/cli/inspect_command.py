@@ -1,0 +1,86 @@
+"""``qcompiler inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.terminal import counted, print_table, readable_size
+
+if TYPE_CHECKING:
+    from qcompiler.ir import Graph, Node, Value
+
+
+def inspect_command(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A compiled program's folder, an ONNX or a .qir file.")],
+    text: Annotated[bool, typer.Option("--text", help="Print the .qir text instead.")] = False,
+    batch: BatchOption = None,
+    shape: ShapeOption = None,
+) -> None:
+    """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type."""
+    shapes = parse_shapes(shape)
+    refuse_shapes_of_program(path, batch, shapes)
+    from qcompiler.compilation import read_model
+    from qcompiler.program import load
+
+    graph = load(path).graph if path.is_dir() else read_model(path, batch=batch, shapes=shapes)
+    if text:
+        typer.echo(str(graph), nl=False)
+        return
+    print_table(_header(path, graph))
+    typer.echo()
+    boundary = [("input", v.name, str(v.type), _held(_behind_quantize(v))) for v in graph.inputs]
+    boundary += [("output", o.name, str(o.value.type), _held(_before_dequantize(o.value))) for o in graph.outputs]
+    print_table(boundary, ("", "name", "type", "stored as"))
+    typer.echo()
+    nodes = [(_op(node), " + ".join(node.loc), ", ".join(str(v.type) for v in node.results)) for node in graph.nodes
+             if node.op.name != "constant"]
+    print_table(nodes, ("op", "layer", "type"))
+
+
+def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:
+    from qcompiler.program import Program, constant_bytes
+
+    program = Program(graph)
+    coverage = program.coverage
+    rows = [("program", graph.name), ("read from", str(path))]
+    if graph.target:
+        rows.append(("target", graph.target))
+    if graph.pipeline:
+        rows.append(("pipeline", graph.pipeline))
+    files = [f for f in path.iterdir() if f.is_file()] if path.is_dir() else [path]
+    return [
+        *rows,
+        ("ops", counted(program.ops_by_type()) or "none"),
+        ("nodes", str(coverage.nodes)),
+        ("multiplications", f"{coverage.macs:,} a sample"),
+        ("constants", readable_size(constant_bytes(graph))),
+        ("files", ", ".join(f"{f.name} {readable_size(f.stat().st_size)}" for f in sorted(files))),
+    ]
+
+
+def _behind_quantize(value: Value) -> Value | None:
+    """What an input is stored as."""
+    return next((user.result for user in value.users if user.op.name == "quantize"), None)
+
+
+def _before_dequantize(value: Value) -> Value | None:
+    """What an output is stored as."""
+    producer = value.producer
+    return producer.operands[0] if producer is not None and producer.op.name == "dequantize" else None
+
+
+def _held(value: Value | None) -> str:
+    return str(value.type) if value is not None else "the same"
+
+
+def _op(node: Node) -> str:
+    """The op's name; for a fused kernel, those of its parts."""
+    from qcompiler.ops.fused import Fused
+
+    if not isinstance(node.op, Fused):
+        return node.op.name
+    return "fused(" + ", ".join(part.op.name for part in node.op.body.nodes) + ")"

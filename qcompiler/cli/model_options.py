@@ -1,0 +1,60 @@
+"""Options that say how a model is read, shared by several commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcompiler.errors import QCompilerError
+
+TargetOption = Annotated[
+    str, typer.Option("--target", "-t", metavar="NAME", help="A built-in target, or the path of a .toml descriptor.")
+]
+BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help="Fix the batch to this size.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=1,3,224,224", help="Shape of an input that the model leaves open. Repeatable."
+    ),
+]
+
+
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """The shapes that ``--shape`` options give, by input name.
+
+    Raises:
+        QCompilerError: malformed text, or an input named twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        # A name may hold "=", a shape may not.
+        name, separator, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not separator or not name or not shape:
+            raise QCompilerError(
+                f"malformed --shape {text!r}", expected="NAME=1,3,224,224: an input, '=' and whole numbers",
+                fix="'qcompiler inspect MODEL' lists the inputs",
+            )
+        if name in shapes:
+            raise QCompilerError(f"--shape is given twice for input {name!r}")
+        shapes[name] = shape
+    return shapes
+
+
+def refuse_shapes_of_program(model: Path, batch: int | None, shapes: dict[str, tuple[int, ...]]) -> None:
+    """``.qir`` programs have their shapes already.
+
+    Raises:
+        QCompilerError: ``model`` is one and options would change its shapes.
+    """
+    if (model.is_dir() or model.suffix == ".qir") and (shapes or batch is not None):
+        raise QCompilerError(
+            f"--shape and --batch do not apply to {str(model)!r}, which has its shapes already",
+            fix="leave them out, or give the ONNX model",
+        )

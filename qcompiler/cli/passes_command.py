@@ -1,0 +1,71 @@
+"""``qcompiler passes``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcompiler.cli.terminal import print_table
+from qcompiler.errors import QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.pipeline import Pass
+
+passes_application = typer.Typer(help="List the passes, or show one.")
+
+
+@passes_application.callback(invoke_without_command=True)
+def list_passes(context: typer.Context) -> None:
+    """List the passes, or show one."""
+    if context.invoked_subcommand:
+        return
+    from qcompiler import plugins
+    from qcompiler.pipeline import ALIASES, PASSES
+
+    plugins.load()
+    rows = [(name, _documentation(cls).partition("\n")[0]) for name, cls in PASSES.items()]
+    rows += [(name, f"Stands for {passes}.") for name, passes in ALIASES.items()]
+    print_table(sorted(rows), ("pass", "summary"))
+
+
+@passes_application.command("show")
+def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass.")]) -> None:
+    """Show what a pass does, and its options."""
+    from qcompiler import plugins
+    from qcompiler.pipeline import ALIASES, PASSES
+
+    plugins.load()
+    if name in ALIASES:
+        typer.echo(f"{name}\n\nStands for {ALIASES[name]}.")
+        return
+    if name not in PASSES:
+        near = difflib.get_close_matches(name, [*PASSES, *ALIASES], 3, cutoff=0.4)
+        raise QCompilerError(
+            f"unknown pass {name!r}", expected="one of " + ", ".join(sorted([*PASSES, *ALIASES])),
+            fix="did you mean " + " or ".join(map(repr, near)) + "?" if near else None,
+        )
+    typer.echo(f"{name}\n\n{_documentation(PASSES[name])}\n")
+    options = _options(PASSES[name])
+    if options:
+        print_table(options, ("option", "type", "default", "help", "choices"))
+    else:
+        typer.echo("It has no options.")
+
+
+def _documentation(cls: type[Pass]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _options(cls: type[Pass]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        rows.append((
+            field.name.replace("_", "-"), type(field.default).__name__, default, field.metadata.get("help", ""),
+            ", ".join(field.metadata.get("choices", ())),
+        ))
+    return rows

@@ -1,0 +1,39 @@
+"""``qcompiler run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled program.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", "-d", metavar="X.npz", help="Inputs: .npz with an array for each, or .npy for one."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="Y.npz", help="File for the outputs.")],
+    quantized: Annotated[
+        bool, typer.Option("--quantized", help="Write the stored integers, not the real numbers they stand for.")
+    ] = False,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What runs the program.")] = "reference",
+) -> None:
+    """Run a compiled program on any number of samples."""
+    from qcompiler.cli.array_files import check_output_file, read_arrays, write_arrays
+    from qcompiler.cli.terminal import print_table
+    from qcompiler.program import load
+
+    check_output_file(output)
+    program = load(folder)
+    inputs = read_arrays(data)
+    if isinstance(inputs, dict) and len(inputs) == len(program.graph.inputs) == 1:
+        # As for calibration data: the only array is for the only input, whatever its name.
+        inputs = next(iter(inputs.values()))
+    outputs = program.run(inputs, quantized=quantized, backend=backend)
+    write_arrays(output, outputs)
+    print_table(
+        [(name, str(array.dtype), "x".join(map(str, array.shape)) or "scalar") for name, array in outputs.items()],
+        ("output", "type", "shape"), title=f"wrote {output}",
+    )

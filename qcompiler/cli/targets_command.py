@@ -1,0 +1,99 @@
+"""``qcompiler targets``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcompiler.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from qcompiler.target import OpRow, Target, TypeSpec
+
+targets_application = typer.Typer(help="List the targets, or show one.")
+
+
+@targets_application.callback(invoke_without_command=True)
+def list_targets(context: typer.Context) -> None:
+    """List the targets, or show one."""
+    if context.invoked_subcommand:
+        return
+    from qcompiler.target import built_in_targets, load_target
+
+    rows = [(name, load_target(name).descriptor.summary) for name in built_in_targets()]
+    print_table(rows, ("target", "summary"))
+
+
+@targets_application.command("show")
+def show_target(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in target, or the path of a .toml descriptor.")],
+) -> None:
+    """Show what a target can do: number formats, ops, decompositions and limits."""
+    from qcompiler.passes.legalize import decompositions_of
+    from qcompiler.target import load_target
+
+    target = load_target(name)
+    rules = [rule for rules in decompositions_of(target).values() for rule in rules]
+    print_table(_header(target))
+    typer.echo()
+    formats = [(n, *_format(spec)) for n, spec in target.descriptor.types.items()]
+    columns = ("number format", "kind", "storage", "range", "scale", "zero point", "constant")
+    print_table(formats, columns)
+    typer.echo()
+    ops = [(n, ", ".join(row.operands), row.out, row.arithmetic or "", _constraints(row))
+           for n, row in target.descriptor.ops.items()]
+    print_table(ops, ("op", "operands", "result", "arithmetic", "constraints"))
+    if rules:
+        typer.echo()
+        print_table([(r.name, r.op, " ".join(r.doc.split())) for r in rules], ("decomposition", "replaces", "by"))
+
+
+def _header(target: Target) -> list[tuple[str, str]]:
+    descriptor = target.descriptor
+    accumulator = descriptor.limits.accumulator
+    rank = descriptor.limits.max_rank
+    return [
+        ("target", descriptor.name),
+        ("summary", descriptor.summary),
+        ("source", descriptor.source),
+        ("pipeline", descriptor.pipeline),
+        ("layout", descriptor.layout),
+        ("what it lacks", "is an error" if descriptor.fallback == "error" else "runs on the host"),
+        ("largest rank", str(rank) if rank is not None else "any"),
+        ("accumulators", f"{accumulator.bits} bits, overflow {accumulator.overflow}"),
+    ]
+
+
+def _format(spec: TypeSpec) -> tuple[str, ...]:
+    if spec.kind == "scalar":
+        return (spec.kind, " or ".join(spec.storages), "", "", "", "yes" if spec.constant else "")
+    scale = f"fixed at {spec.scale!r}" if isinstance(spec.scale, float) else spec.scale
+    if not spec.is_product:
+        scale += f", one for each {spec.blocks}"
+    return (
+        spec.kind, " or ".join(spec.storages),
+        f"{spec.range[0]} to {spec.range[1]}" if spec.range else "full",
+        scale, str(spec.zero_point), "yes" if spec.constant else "",
+    )
+
+
+def _constraints(row: OpRow) -> str:
+    """All that a row demands beside types and arithmetic."""
+    items = []
+    if row.ties:
+        items.append("operands and result share their scale")
+    if row.fuse:
+        items.append("may end a fused kernel")
+    for key in ("kernel", "strides", "dilations"):
+        limits: list[int] | None = getattr(row, key)
+        if limits:
+            items.append(f"{key} {limits[0]} to {limits[1]}")
+    items.extend(f"{key} one of {', '.join(map(str, allowed))}" for key, allowed in row.attributes.items())
+    if row.max_rank is not None:
+        items.append(f"rank at most {row.max_rank}")
+    if row.last_axis:
+        items.append("along the last axis only")
+    if row.max_axis_length is not None:
+        items.append(f"at most {row.max_axis_length} elements along the axis")
+    return "; ".join(items)
