@@ -11,7 +11,6 @@ from qcompiler.analysis.rewriting import constant_value
 from qcompiler.analysis.scale_groups import Interval, tie_scales
 from qcompiler.calibration.observers import OBSERVERS
 from qcompiler.calibration.runner import observe
-from qcompiler.errors import QCompilerError
 from qcompiler.ir import ConstantArray, Graph, Node
 from qcompiler.numerics import parameters_from_range
 from qcompiler.ops.contraction import Contraction
@@ -39,8 +38,6 @@ class Calibrate(Pass):
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
         marks = [n for n in graph.nodes if isinstance(n.op, FakeQuant)]
-        if not marks:
-            raise QCompilerError("nothing to calibrate", fix="run 'annotate' before 'calibrate'")
         intervals = self.activation_intervals(graph, marks, context)
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
         for members in groups.values():

@@ -13,9 +13,10 @@ from qcompiler.analysis.rewriting import (
     new_constant,
     only_user,
     replace_node,
+    same_but_for_unit_axes,
     scalar_value,
 )
-from qcompiler.ir import Builder, Graph, Node, Value
+from qcompiler.ir import Builder, Fact, Graph, Node, Untraced, Value
 from qcompiler.ir.dimension import SymbolicDim
 from qcompiler.ops.activation import ClampFunction, Clip, Relu
 from qcompiler.ops.binary import Add, Maximum, Minimum
@@ -43,10 +44,10 @@ class Canonicalize(Pass):
     def run(self, graph: Graph, context: Context) -> PassResult:
         changed = False
         for node in graph.nodes:
-            for rule in _RULES.get(node.op.name, ()):
-                if rule(graph, node):
-                    changed = True
-                    break
+            rules = _RULES.get(node.op.name, ())
+            if Fact.UNARY in node.op.facts:
+                rules = (*rules, _sink_reshape)
+            changed |= any(rule(graph, node) for rule in rules)
         return PassResult(graph, changed)
 
 
@@ -107,6 +108,24 @@ def _merge_reshapes(graph: Graph, node: Node) -> bool:
         return False
     node.set_operand(0, inner.operands[0])
     _erase_if_unused(graph, inner)
+    return True
+
+
+def _sink_reshape(graph: Graph, node: Node) -> bool:
+    """function(reshape(x)) as reshape(function(x)), so that the function stands next to what computes x."""
+    inner = node.operands[0].producer
+    if inner is None or not isinstance(inner.op, Reshape) or only_user(inner.result) is not node:
+        return False
+    source, origin = inner.operands[0], node.result.origin
+    same_axes = same_but_for_unit_axes(source.type.shape, inner.result.type.shape)
+    if same_axes and isinstance(source.origin, Untraced):
+        source.origin = inner.result.origin
+    builder = Builder(graph, node, node.loc)
+    applied = builder(node.op, source, origin=origin if same_axes else None)
+    reshaped = builder(inner.op, applied, loc=inner.loc, origin=origin)
+    node.result.replace_uses(reshaped)
+    graph.erase(node)
+    graph.erase(inner)
     return True
 
 
@@ -241,8 +260,6 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "pad": (_remove_identity,),
     "cast": (_remove_identity,),
     "concat": (_remove_identity,),
-    "clip": (_remove_identity, _merge_clamps, _clip_to_relu),
-    "relu": (_merge_clamps,),
     Maximum.name: (_selection_to_clamp,),
     Minimum.name: (_selection_to_clamp,),
     Add.name: (_drop_neutral_operand, _add_to_bias),
@@ -250,5 +267,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "mul": (_drop_neutral_operand,),
     "div": (_drop_neutral_operand,),
     "resize": (_plain_coordinates,),
+    "clip": (_remove_identity, _merge_clamps, _clip_to_relu),
+    "relu": (_merge_clamps,),
     "average_pool2d": (_whole_average_to_mean,),
 }

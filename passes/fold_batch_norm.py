@@ -12,12 +12,14 @@ from qcompiler.analysis.rewriting import (
     new_constant,
     only_user,
     replace_node,
+    same_but_for_unit_axes,
 )
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Builder, Graph, Node, Value
+from qcompiler.ir import Builder, Graph, Node, Untraced, Value
 from qcompiler.ops.binary import Add, Mul
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.normalization import BatchNorm
+from qcompiler.ops.shape import Reshape
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
 
 Float64 = NDArray[np.float64]
@@ -36,6 +38,7 @@ class FoldBatchNorm(Pass):
         changed = False
         for node in graph.nodes:
             if isinstance(node.op, BatchNorm):
+                node = _before_reshape(graph, node)
                 factor, offset = _factor_and_offset(node)
                 contraction = _foldable_contraction(node)
                 if contraction is not None:
@@ -44,6 +47,26 @@ class FoldBatchNorm(Pass):
                     _expand(graph, node, factor, offset)
                 changed = True
         return PassResult(graph, changed)
+
+
+def _before_reshape(graph: Graph, node: Node) -> Node:
+    """batch_norm(reshape(x)) as reshape(batch_norm(x)), where the reshape only adds or removes axes of size 1.
+
+    One-dimensional convolutions are two-dimensional ones between such reshapes.
+    """
+    reshape = node.operands[0].producer
+    if reshape is None or not isinstance(reshape.op, Reshape) or only_user(reshape.result) is not node:
+        return node
+    source, shape = reshape.operands[0], node.result.type.shape
+    if source.type.shape[:2] != shape[:2] or not same_but_for_unit_axes(source.type.shape, shape):
+        return node
+    if isinstance(source.origin, Untraced):
+        source.origin = reshape.result.origin
+    builder = Builder(graph, node, node.loc)
+    normalized = builder.create(node.op, [source, *node.operands[1:]], origin=node.result.origin)
+    replace_node(graph, node, builder(reshape.op, normalized.result, origin=node.result.origin))
+    graph.erase(reshape)
+    return normalized
 
 
 def _factor_and_offset(node: Node) -> tuple[Float64, Float64]:

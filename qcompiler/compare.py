@@ -95,7 +95,7 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
     entries = []
     real: dict[str, Array] = {}
     for name, value in there.items():
-        real[name] = in_original_terms(value, found[name])
+        real[name] = in_original_terms(value, found[name]).reshape(expected[name].shape)
         target = _within_range(value, expected[name]) if _is_limited(value) else expected[name]
         entries.append(_difference(name, value.producer.layer if value.producer else "", target, real[name]))
     entries.extend(_recovered(original, expected, real))

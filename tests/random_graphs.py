@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qcompiler import plugins
+import qcompiler.ops
 from qcompiler.ir import (
     SCALARS,
     Affine,
@@ -45,8 +45,6 @@ from qcompiler.ops.reduction import ArgMax, Mean
 from qcompiler.ops.shape import Concat, Reshape, Transpose
 from qcompiler.ops.slicing import Gather, Pad, Slice, Split
 from qcompiler.ops.table import LookupTable
-
-plugins.load()
 
 Array = NDArray[Any]
 Draw = st.DrawFn

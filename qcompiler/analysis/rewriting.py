@@ -58,6 +58,11 @@ def only_user(value: Value) -> Node | None:
     return None if node.op.name == "return" else node
 
 
+def same_but_for_unit_axes(first: Shape, second: Shape) -> bool:
+    """Whether two shapes differ only in axes of size 1, so that an origin holds for both."""
+    return [d for d in first if d != 1] == [d for d in second if d != 1]
+
+
 def transposed_origin(origin: Origin, permutation: tuple[int, ...]) -> Origin:
     """The origin of ``transpose(value, permutation)``."""
     return origin.transposed(permutation) if isinstance(origin, Original) else origin

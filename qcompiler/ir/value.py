@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Original:
-    """The value of p that a value stands for.
+    """The value of p that a value stands for. Axes of size 1 do not count: either may have some that the other lacks.
 
     Attributes:
         name: name of p's value.

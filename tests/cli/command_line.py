@@ -13,6 +13,7 @@ from models import ModelWriter
 from typer.testing import CliRunner
 
 from qcompiler.cli.application import app
+from qcompiler.target import built_in_targets
 
 
 def invoke(*arguments: object) -> Any:
@@ -69,3 +70,28 @@ def small_cnn(weight: float | None = None) -> onnx.ModelProto:
 def images(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Inputs of ``small_cnn``."""
     return np.random.default_rng(seed).normal(0, 1, (count, 2, 6, 6)).astype(np.float32)
+
+
+def write_target(name: str, text: str) -> str:
+    """Write a descriptor; returns its name."""
+    Path(name).write_text(text)
+    return name
+
+
+def descriptor_with(old: str, new: str) -> str:
+    """The text of tpu-int8 with its first ``old`` replaced."""
+    text = _tpu_int8()
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+def without_rows(*ops: str) -> str:
+    """The text of tpu-int8 without the rows of these ops."""
+    lines = _tpu_int8().splitlines()
+    kept = [line for line in lines if line.partition("=")[0].strip() not in ops]
+    assert len(kept) == len(lines) - len(ops)
+    return "\n".join(kept)
+
+
+def _tpu_int8() -> str:
+    return built_in_targets()["tpu-int8"].read_text()

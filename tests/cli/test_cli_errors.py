@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from command_line import images, invoke, nothing_left_behind, refuse, small_cnn, succeed
+from command_line import images, invoke, nothing_left_behind, refuse, small_cnn, succeed, without_rows, write_target
 from models import ModelWriter
 
 TARGET = ("--target", "tpu-int8")
@@ -43,7 +43,7 @@ def test_operators_that_the_frontend_lacks_are_reported_at_once(command: str) ->
 
 
 def test_layers_that_the_target_lacks_are_reported_at_once() -> None:
-    _write_target("small.toml", _without_row("matmul"), _without_row("conv2d"))
+    write_target("small.toml", without_rows("matmul", "conv2d"))
     refuse(
         "compile", "model.onnx", "--target", "small.toml", "--data", "calib.npz", "-o", "out",
         naming=("Conv_0: the target has no op 'conv2d'", "Gemm_4: the target has no op 'matmul'"),
@@ -275,7 +275,7 @@ def test_malformed_program_text() -> None:
         (["compile"], "MODEL"),
         (["compile", "model.onnx"], "--target"),
         (["compile", "model.onnx", *TARGET], "--output"),
-        (["compile", "model.onnx", *TARGET, "-o", "out", "--batch", "two"], "two"),
+        (["compile", "model.onnx", *TARGET, "-o", "out", "--batch", "two"], "'--batch'"),
         (["compile", "model.onnx", *TARGET, "-o", "out", "--fast"], "--fast"),
         (["run", "build"], "--data"),
         (["check", "model.onnx"], "--target"),
@@ -289,21 +289,3 @@ def test_usage_errors_exit_with_2(arguments: list[str], naming: str) -> None:
     assert result.exit_code == 2
     assert naming in result.output
     assert "Traceback" not in result.output
-
-
-def _write_target(name: str, *edits: Any) -> None:
-    from qcompiler.target import built_in_targets
-
-    text = built_in_targets()["tpu-int8"].read_text()
-    for edit in edits:
-        text = edit(text)
-    Path(name).write_text(text)
-
-
-def _without_row(op: str) -> Any:
-    def edit(text: str) -> str:
-        kept = [line for line in text.splitlines() if line.partition("=")[0].strip() != op]
-        assert len(kept) == len(text.splitlines()) - 1
-        return "\n".join(kept)
-
-    return edit

@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from random_graphs import graphs
 
 import qcompiler
+from qcompiler.calibration.data import open_data
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
 from qcompiler.ir import (
+    Builder,
+    ConstantArray,
     Graph,
     clone,
     parse,
@@ -26,7 +29,11 @@ from qcompiler.ir import (
     write_dump,
     write_program,
 )
+from qcompiler.ir.scalar import F32
 from qcompiler.ir.types import TensorType
+from qcompiler.ops.binary import Sub
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.fused import Fused
 from qcompiler.pipeline import Context, Pipeline
 from qcompiler.target import load_target
 
@@ -61,8 +68,6 @@ def stages(name: str) -> list[tuple[str, Graph]]:
     found = [("import", clone(graph))]
     target = load_target("tpu-int8")
     pipeline = Pipeline.parse(target.descriptor.pipeline)
-    from qcompiler.calibration.data import open_data
-
     context = Context(target, open_data(models.samples(name, 6), graph))
     pipeline.run(graph, context, lambda index, current, after: found.append((current.name, clone(after))))
     return found
@@ -151,3 +156,27 @@ def test_compile_reads_what_it_wrote(tmp_path: Path) -> None:
     from_text = qcompiler.compile(tmp_path / "model.qir", target="tpu-int8", data=feeds)
     from_model = qcompiler.compile(graph, target="tpu-int8", data=feeds)
     assert from_text.graph == from_model.graph
+
+
+def test_a_kernel_may_take_one_value_twice() -> None:
+    for order in ((0, 1), (1, 0), (1, 1)):
+        graph = Graph()
+        type = TensorType((2,), F32)
+        x = graph.add_input("x", type)
+        body = Graph("body")
+        inside = [body.add_input(str(i), type) for i in range(2)]
+        body.set_outputs([("0", Builder(body)(Sub(), *(inside[i] for i in order)))])
+        graph.set_outputs([("y", Builder(graph)(Fused(body), x, x))])
+        assert parse(str(graph)) == graph
+
+
+def test_a_nan_keeps_its_bits() -> None:
+    bits = np.array([0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800001], np.uint32)
+    for values in (bits, bits[:1]):
+        graph = Graph()
+        value = Builder(graph)(Constant(ConstantArray(values.view(np.float32))), elem=F32)
+        graph.set_outputs([("y", value)])
+        text, constants = print_with_constants(graph)
+        (node,) = parse(text, constants).nodes
+        assert isinstance(node.op, Constant)
+        np.testing.assert_array_equal(node.op.value.array.view(np.uint32), values)

@@ -1,0 +1,109 @@
+"""``qcompiler check``, and that it agrees with what compiling does."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from command_line import invoke, nothing_left_behind, succeed, without_rows, write_target
+from models import MODELS, ModelWriter, model, samples
+
+from qcompiler import QCompilerError, compile
+from qcompiler.compilation import read_model
+from qcompiler.legality_report import STATUSES, check_legality
+from qcompiler.ops.constant import Constant
+from qcompiler.target import load_target
+
+
+def mixed_model() -> onnx.ModelProto:
+    """Layers of every status on a tpu-int8 without sigmoid: batch norm folds, prelu is decomposed, tanh is legal."""
+    w = ModelWriter(3)
+    x = w.batch_norm(w.conv("image", 2, 4), 4)
+    x = w.node("Identity", w.node("PRelu", x, w.constant(np.full((4, 1, 1), 0.25))))
+    return w.model({"image": ["batch", 2, 6, 6]}, [w.node("Tanh", x)])
+
+
+def test_every_layer_stands_in_the_table_with_what_becomes_of_it() -> None:
+    onnx.save(mixed_model(), "mixed.onnx")
+    with nothing_left_behind():
+        shown = succeed("check", "mixed.onnx", "--target", "tpu-int8")
+    rows = [re.split(r"  +", line) for line in shown.splitlines()]
+    assert rows[0] == ["layer", "ops", "status", "detail"]
+    by_layer = {row[0]: row[1:] for row in rows[1:-1]}
+    (convolution,) = [layer for layer in by_layer if "Conv_0" in layer]
+    assert "BatchNormalization_1" in convolution
+    assert by_layer[convolution][1] == "legal"
+    assert by_layer["PRelu_2"] == ["prelu", "decomposed", "into clip, relu, mul, add by prelu-to-relu"]
+    assert by_layer["Tanh_4"] == ["tanh", "legal"]
+    assert rows[-1][0].endswith("0 illegal")
+
+
+def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
+    onnx.save(mixed_model(), "mixed.onnx")
+    text = without_rows("lut", "mul").replace("conv2d           = {", "conv2d = { kernel = [1, 2],")
+    write_target("small.toml", text)
+    with nothing_left_behind():
+        result = invoke("check", "mixed.onnx", "--target", "small.toml")
+    assert result.exit_code == 2
+    assert result.stderr == ""
+    shown = result.stdout
+    assert re.search(r"^Conv_0.* illegal +kernel of conv2d must lie within \[1, 2\] \(found \[3, 3\]\)$", shown, re.M)
+    assert re.search(r"^PRelu_2 .* illegal +the target has no op 'mul' \(found mul\)$", shown, re.M)
+    assert re.search(r"^Tanh_4 .* illegal +the target has no op 'tanh' \(found tanh\)$", shown, re.M)
+    assert shown.rstrip().endswith("3 illegal")
+
+
+def test_shape_and_batch_reach_the_model() -> None:
+    w = ModelWriter(2)
+    onnx.save(w.model({"x": ["batch", "length"]}, [w.node("Softmax", "x", axis=-1)]), "open.onnx")
+    short = invoke("check", "open.onnx", "--target", "tpu-int8", "--shape", "x=-1,4095")
+    long = invoke("check", "open.onnx", "--target", "tpu-int8", "--shape", "x=-1,4096", "--batch", "2")
+    assert (short.exit_code, long.exit_code) == (0, 2)
+    assert "at most 4095 elements (found 4096)" in long.stdout
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_all_layers_of_a_model_are_judged(name: str) -> None:
+    report = check_legality(model(name), target="tpu-int8")
+    judged = {layer for verdict in report.layers for layer in verdict.layers}
+    nodes = read_model(model(name)).nodes
+    assert judged == {layer for node in nodes if not isinstance(node.op, Constant) for layer in node.loc}
+    assert sum(report.count(status) for status in STATUSES) == len(report.layers)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_check_agrees_with_compile(name: str) -> None:
+    """On tpu-int8, and on random targets that lack some of its ops."""
+    assert _verdict_of_compile(name, load_target("tpu-int8")) == _illegal(name, load_target("tpu-int8")) == set()
+    rng = np.random.default_rng([1, *name.encode()])
+    refused = 0
+    for _ in range(4):
+        target = _poorer_target(rng)
+        illegal = _illegal(name, target)
+        assert _verdict_of_compile(name, target) == illegal
+        refused += bool(illegal)
+    assert refused
+
+
+def _poorer_target(rng: np.random.Generator) -> Any:
+    rows = [op for op in load_target("tpu-int8").rows if op not in ("quantize", "dequantize", "requantize", "transpose")]
+    lacking = rng.choice(rows, len(rows) // 3, replace=False)
+    return load_target(write_target("poorer.toml", without_rows(*lacking)))
+
+
+def _illegal(name: str, target: Any) -> set[str]:
+    return {layer.name for layer in check_legality(model(name), target=target).layers if layer.status == "illegal"}
+
+
+def _verdict_of_compile(name: str, target: Any) -> set[str]:
+    """Layers that the compiler refuses."""
+    try:
+        compile(model(name), target=target, data=samples(name, 6))
+    except QCompilerError as error:
+        if error.layer is not None:
+            return {error.layer}
+        return {line.strip().partition(": ")[0] for line in error.problem.splitlines()[1:]}
+    return set()
