@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qcompiler.analysis.accumulators import accumulator_bound
+from qcompiler.analysis.accumulators import accumulator_bounds
 from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Constants, Graph, Node, Value
@@ -55,7 +55,7 @@ def _violation(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viol
         return _kernel_violation(target, node.op)
     violation = check_quantized_node(target, node, outer)
     if violation is None and isinstance(node.op, Requantize):
-        violation = _constants_violation(node, node.op)
+        violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer)
     if violation is None and isinstance(node.op, Contraction):
         violation = _overflow(target, node, outer)
     return violation
@@ -80,13 +80,28 @@ def _constants_violation(node: Node, op: Requantize) -> Violation | None:
     return Violation(f"{name} must follow from the scales multiplied", str(op.constants[name].array.reshape(-1)[:4]))
 
 
+def _shift_overflow(node: Node, op: Requantize, outer: Mapping[Value, Value]) -> Violation | None:
+    """A form that shifts accumulators left before it multiplies must not lose their highest bits."""
+    largest = op.form().largest_operand(op.constants.arrays())
+    producer = node.operands[0].producer
+    if largest is None or producer is None or not isinstance(producer.op, Contraction):
+        return None
+    bounds = accumulator_bounds(producer, outer)
+    if bool((bounds <= largest.reshape(-1)).all()):
+        return None
+    return Violation(
+        f"what {op.arithmetic} shifts left must fit 32 bits",
+        f"sums up to {int(bounds.max())}, the limit is {int(largest.min())}",
+    )
+
+
 def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Violation | None:
     limits = target.descriptor.limits.accumulator
     if limits.overflow != "forbidden":
         return None
-    bound = accumulator_bound(node, outer)
+    bound = int(accumulator_bounds(node, outer).max(initial=0))
     largest = (1 << (limits.bits - 1)) - 1
-    if bound is None or bound <= largest:
+    if bound <= largest:
         return None
     excess = int(np.ceil(np.log2((bound + 1) / (largest + 1))))
     return Violation(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.ir import Builder, ConstantArray, Graph, Node, Origin, Original, Untraced, Value, scalar_of
+from qcompiler.ir import Builder, ConstantArray, Graph, Node, Origin, Original, Shape, Untraced, Value, scalar_of
 from qcompiler.ops.constant import Constant
 
 

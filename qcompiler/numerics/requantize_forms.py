@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics.affine import Quantization
-from qcompiler.numerics.fixed_point import quantize_multiplier, rounding_doubling_high_multiply
+from qcompiler.numerics.fixed_point import INT32_MAX, quantize_multiplier, rounding_doubling_high_multiply
 from qcompiler.numerics.registry import arithmetic, check_choice, resolve
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS, Int64, round_half_away, shift_half_away, shift_half_up
 
@@ -51,6 +51,10 @@ class RequantizeForm:
         """The ratio that constants stand for."""
         raise NotImplementedError
 
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        """The largest magnitude that hardware of this form takes without overflow; None where any accumulator fits."""
+        return None
+
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         """``x * ratio`` as the form rounds it."""
         raise NotImplementedError
@@ -73,12 +77,20 @@ class FixedPointForm(RequantizeForm):
         return high, np.maximum(-shift, 0)
 
 
+def _shifted_in_32_bits(constants: Arrays) -> Int64:
+    """What can be shifted left by a positive ``shift`` within 32 bits."""
+    return np.int64(INT32_MAX) >> np.maximum(constants["shift"].astype(np.int64), 0)
+
+
 @arithmetic("requantize", "double")
 class Double(FixedPointForm):
     """Doubling high multiply with ties upward, then a right shift with ties away from zero.
 
     LiteRT's reference kernels, CMSIS-NN's default, TOSA DOUBLE_ROUND.
     """
+
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        return _shifted_in_32_bits(constants)
 
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         return shift_half_away(*self.first_stage(x, constants))
@@ -98,6 +110,9 @@ class DoubleFloat32Product(Double):
 @arithmetic("requantize", "ruy")
 class Ruy(FixedPointForm):
     """Doubling high multiply, then a right shift, both with ties upward: LiteRT's optimized kernels (ruy)."""
+
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        return _shifted_in_32_bits(constants)
 
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         return shift_half_up(*self.first_stage(x, constants))

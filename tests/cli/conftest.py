@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command_line import images, small_cnn
+
+from cli.command_line import images, small_cnn
 
 
 @pytest.fixture(autouse=True)

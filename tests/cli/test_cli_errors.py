@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from command_line import images, invoke, nothing_left_behind, refuse, small_cnn, succeed, without_rows, write_target
 from models import ModelWriter
+
+from cli.command_line import images, invoke, nothing_left_behind, refuse, small_cnn, succeed, without_rows, write_target
 
 TARGET = ("--target", "tpu-int8")
 COMPILE = ("compile", "model.onnx", *TARGET)

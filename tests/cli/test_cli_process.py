@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from command_line import invoke
 from typer.testing import CliRunner
 
 import qcompiler.compilation
+from cli.command_line import invoke
 from qcompiler.cli import main
 from qcompiler.cli.application import app
 

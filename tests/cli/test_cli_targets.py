@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from command_line import descriptor_with, refuse, succeed, write_target
 
+from cli.command_line import descriptor_with, refuse, succeed, write_target
 from qcompiler import plugins
 from qcompiler.pipeline import ALIASES, PASSES
 from qcompiler.target import built_in_targets, load_target
@@ -23,8 +23,9 @@ def test_targets_lists_every_target_with_its_summary() -> None:
 def test_show_names_all_that_a_target_says(name: str) -> None:
     shown = succeed("targets", "show", name)
     descriptor = load_target(name).descriptor
-    for text in (descriptor.summary, descriptor.source, descriptor.pipeline, f"{descriptor.limits.accumulator.bits} bits"):
+    for text in (descriptor.summary, descriptor.source, descriptor.pipeline):
         assert text in shown
+    assert f"{descriptor.limits.accumulator.bits} bits" in shown
     for kind in descriptor.types:
         assert re.search(rf"^{kind}  ", shown, re.MULTILINE)
     for op, row in descriptor.ops.items():
@@ -71,7 +72,7 @@ BROKEN = {
     "unknown arithmetic option": ("litert-add{shift=20}", "litert-add{shfit=20}", ("ops.add.arithmetic", "shfit")),
     "unsupported fallback": ('fallback = "error"', 'fallback = "host"', ("fallback", "'host'")),
     "no requantize": ("requantize =", "# requantize =", ("ops", "'requantize'")),
-    "unknown decomposition": ('"prelu-to-relu"', '"prelu-to-rellu"', ("decompositions", "'prelu-to-rellu'", "'prelu-to-relu'")),
+    "unknown decomposition": ('"prelu-to-relu"', '"prelu-to-rlu"', ("decompositions", "-rlu'", "'prelu-to-relu'")),
 }
 """What is replaced in tpu-int8, by what, and what the error says."""
 
@@ -97,7 +98,7 @@ def test_pipeline_of_a_descriptor_with_an_unknown_pass() -> None:
 
 
 def test_check_of_a_pipeline_without_legalize() -> None:
-    write_target("mine.toml", descriptor_with("simplify,legalize,simplify", "simplify"))
+    write_target("mine.toml", descriptor_with(",legalize,", ","))
     _refuse_target("check", "mine.toml", "'tpu-int8'", "no pass 'legalize'")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from command_line import images, invoke, nothing_left_behind, small_cnn, succeed
 from models import ModelWriter
 
 import qcompiler
+from cli.command_line import images, invoke, nothing_left_behind, small_cnn, succeed
 from qcompiler.compilation import read_model
 from qcompiler.ir import read_program, verify
 from qcompiler.pipeline import Pipeline
@@ -57,7 +57,7 @@ def test_output_called_like_an_argument_of_savez() -> None:
     w = ModelWriter(1)
     w.nodes.append(onnx.helper.make_node("Relu", ["image"], ["file"], name="relu"))
     onnx.save(w.model({"image": ["batch", 4]}, ["file"]), "file.onnx")
-    np.save("x.npy", np.float32([[1, -2, 3, -4]]))
+    np.save("x.npy", np.array([[1, -2, 3, -4]], np.float32))
     succeed("compile", "file.onnx", "--target", "tpu-int8", "--data", "x.npy", "-o", "build")
     succeed("run", "build", "--data", "x.npy", "-o", "y.npz")
     assert np.load("y.npz").files == ["file"]
@@ -135,8 +135,10 @@ def test_warnings_are_counted_and_printed_on_stderr() -> None:
 def test_inspect_agrees_on_all_three_forms_of_a_program() -> None:
     succeed(*COMPILE, "-o", "build")
     folder, file = succeed("inspect", "build"), succeed("inspect", "build/program.qir")
-    assert folder.partition("\nfiles")[0].replace("build", "") == file.partition("\nfiles")[0].replace("build/program.qir", "")
-    assert folder.partition("\n\n")[2] == file.partition("\n\n")[2]
+    differ = ("read from", "files")
+    assert [line for line in folder.splitlines() if not line.startswith(differ)] == [
+        line for line in file.splitlines() if not line.startswith(differ)
+    ]
     assert "fused(conv2d, requantize" in folder
     assert re.search(r"^input +image +f32\[N,2,6,6\] +q<i8, ", folder, re.MULTILINE)
     model = succeed("inspect", "model.onnx")
