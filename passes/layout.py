@@ -99,7 +99,8 @@ def _sink(graph: Graph, node: Node) -> bool:
             operands.append(value)
             continue
         if value.type.rank < rank:
-            value = builder(Reshape((1,) * (rank - value.type.rank) + value.type.shape), value, origin=value.origin)
+            # No axis of the original stands behind the new ones, so the result has no origin of its own.
+            value = builder(Reshape((1,) * (rank - value.type.rank) + value.type.shape), value)
         operands.append(_transposed(builder, value, back))
     moved = builder.create(op, operands)
     after = _result_permutation(node.op, permutation)

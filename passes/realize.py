@@ -206,9 +206,8 @@ class _Realization:
         elem = self.held_elem(node.result)
         result_type = TensorType(node.result.type.shape, elem)
         storage = source.type.storage
-        entries = tabulate(
-            op.tabulated, tensor_parameters(source.type), tensor_parameters(result_type), storage.minimum, storage.maximum
-        )
+        inside, outside = tensor_parameters(source.type), tensor_parameters(result_type)
+        entries = tabulate(op.tabulated, inside, outside, storage.minimum, storage.maximum)
         table = ConstantArray.adopt(entries.astype(elem.storage.dtype))
         self.values[node.result] = self.build(
             LookupTable(table, op.name), source, elem=elem, origin=node.result.origin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -71,7 +70,8 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 an error that the user can mend, 130 interrupted.
+    """Run the command line and exit: 0 done, 1 the reader of the output has gone, 2 an error that the user can mend,
+    130 interrupted.
 
     Args:
         arguments: the words after the program's name; those of this process by default.
@@ -80,14 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always, unless there is a bug in the compiler.
     """
     try:
-        try:
-            app(args=arguments, prog_name="qcompiler")
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone, as in "qcompiler passes | head". The interpreter flushes once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        app(args=arguments, prog_name="qcompiler")
     except Exception as error:
         error.add_note(_BUG)
         raise

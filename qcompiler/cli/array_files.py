@@ -70,4 +70,4 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     except OSError as error:
         raise QCompilerError(f"cannot write {str(path)!r}: {error}") from error
     finally:
-        pass
+        part.unlink(missing_ok=True)

@@ -31,11 +31,11 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), title
         return
     lines = [*([header] if header else []), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    if title:
-        typer.echo(title)
+    texts = [title] if title else []
     for line in lines:
         cells = (cell.replace("\n", " ").ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        texts.append("  ".join(cells).rstrip())
+    typer.echo("\n".join(texts))
 
 
 def _print_rich(rows: Sequence[Sequence[str]], header: Sequence[str], title: str) -> None:

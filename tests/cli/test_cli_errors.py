@@ -242,6 +242,19 @@ def test_output_in_a_folder_without_write_permission(build: str) -> None:
     refuse(*COMPILE, "--data", "calib.npz", "-o", "locked/build", naming=("locked/build",))
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_output_file_is_written_whole_or_not_at_all(build: str, exists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if exists:
+        np.savez("y.npz", earlier=np.arange(3))
+
+    def run_out_of_space(file: Any, *_: object, **__: object) -> None:
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", run_out_of_space)
+    refuse("run", build, "--data", "calib.npz", "-o", "y.npz", naming=("'y.npz'", "no space left"))
+
+
 def test_unknown_backend(build: str) -> None:
     refuse("run", build, "--data", "calib.npz", "-o", "y.npz", "--backend", "gpu", naming=("'gpu'", "reference"))
 

@@ -73,7 +73,7 @@ def test_reader_that_leaves_early(arguments: list[str]) -> None:
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    process.wait()
+    assert process.wait() == 1
     process.stderr.close()
 
 
