@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,6 @@ from qcompiler import plugins
 from qcompiler.frontends.onnx import importer  # noqa: F401 - registers the operators
 from qcompiler.frontends.onnx.layer import HANDLERS
 from qcompiler.ir import OPS, Fact, Op
-from qcompiler.ir.attribute_types import attribute_types
 from qcompiler.numerics import ARITHMETIC
 from qcompiler.pipeline import ALIASES, PASSES
 from qcompiler.target import Descriptor, OpRow, Target, TypeSpec, built_in_targets, load_target
@@ -130,7 +130,7 @@ def _ops() -> str:
 def _op(name: str, cls: type[Op]) -> list[str]:
     text, described = split_attributes(cls.__doc__)
     blocks = [text]
-    declared = attribute_types(cls)
+    declared = typing.get_type_hints(cls)
     rows = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         default = "required" if field.default is dataclasses.MISSING else attribute_default(field.default)

@@ -77,7 +77,7 @@ class _Marks:
         clamp = self.target.rows.get("clamp")
         if row.tied or row.name == "clamp" or clamp is None or not clamp.spec.fuse or len(node.results) != 1:
             return False
-        if len(node.result.uses) != 1:
+        if len(node.result.uses) != 1 or _is_prescribed(self.target.result_type(row)):
             return False
         (user, _), = node.result.uses
         return Fact.CLAMP in user.op.facts and self.target.row_for(user.op) is clamp
@@ -111,6 +111,11 @@ class _Marks:
 
 def _is_held(spec: TypeSpec) -> bool:
     return spec.kind == "affine" and not spec.is_product
+
+
+def _is_prescribed(spec: TypeSpec) -> bool:
+    """Whether the target leaves calibration no choice, as with softmax's scale of 1/256."""
+    return isinstance(spec.scale, float) or isinstance(spec.zero_point, int)
 
 
 def _satisfies(held: TypeSpec, demanded: TypeSpec) -> bool:

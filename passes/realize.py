@@ -261,6 +261,7 @@ class _Realization:
 
 
 def _is_held_behind_clamp(value: Value) -> bool:
+    """Whether annotate left the value to the activation behind it, which is then its only user."""
     users = value.users
     return len(users) == 1 and Fact.CLAMP in users[0].op.facts
 

@@ -9,7 +9,7 @@ import numpy as np
 from qcompiler.analysis.accumulators import accumulator_bounds
 from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Constants, Graph, Node, Value
+from qcompiler.ir import Affine, Constants, Graph, Node, Value, verify
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
@@ -22,13 +22,15 @@ from qcompiler.target import Target, Violation, check_quantized_node
 class VerifyLegal(Pass):
     """Prove that the program holds nothing but what the target can do. Changes nothing.
 
-    Every node is judged by the storage types, parameters, attributes and arithmetic that it has, not by names: real
-    numbers occur only before ``quantize`` and behind ``dequantize``; requantize constants are those of the scales
-    behind them; no input can overflow an accumulator where the descriptor forbids it.
+    The program is well formed, so every type is true. Every node is judged by the storage types, parameters,
+    attributes and arithmetic that it has, not by names: real numbers occur only before ``quantize`` and behind
+    ``dequantize``; requantize constants are those of the scales behind them; no input can overflow an accumulator
+    where the descriptor forbids it.
     """
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
+        verify(graph)
         for node in graph.nodes:
             _check(target, node, {})
             if isinstance(node.op, Fused):
@@ -62,8 +64,10 @@ def _violation(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viol
 
 
 def _kernel_violation(target: Target, fused: Fused) -> Violation | None:
-    """A fused kernel is one op followed by ops that the descriptor marks with ``fuse``."""
+    """A fused kernel is one op, no kernel itself, followed by ops that the descriptor marks with ``fuse``."""
     for index, node in enumerate(fused.body.nodes):
+        if isinstance(node.op, Fused):
+            return Violation("a fused kernel holds no other", node.op.name)
         row = target.rows.get(node.op.name)
         if index and (row is None or not row.spec.fuse):
             return Violation("a fused kernel ends in ops marked with 'fuse'", node.op.name)

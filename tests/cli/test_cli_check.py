@@ -19,10 +19,11 @@ from qcompiler.target import load_target
 
 
 def mixed_model() -> onnx.ModelProto:
-    """Layers of every status on a tpu-int8 without sigmoid: batch norm folds, prelu is decomposed, tanh is legal."""
+    """Batch norm joins the convolution, a transpose undoes another, prelu is decomposed, tanh is legal."""
     w = ModelWriter(3)
     x = w.batch_norm(w.conv("image", 2, 4), 4)
-    x = w.node("Identity", w.node("PRelu", x, w.constant(np.full((4, 1, 1), 0.25))))
+    x = w.node("PRelu", x, w.constant(np.full((4, 1, 1), 0.25)))
+    x = w.node("Transpose", w.node("Transpose", x, perm=[0, 3, 1, 2]), perm=[0, 2, 3, 1])
     return w.model({"image": ["batch", 2, 6, 6]}, [w.node("Tanh", x)])
 
 
@@ -36,10 +37,11 @@ def test_every_layer_stands_in_the_table_with_what_becomes_of_it() -> None:
     (convolution,) = [layer for layer in by_layer if "Conv_0" in layer]
     assert "BatchNormalization_1" in convolution
     assert by_layer[convolution][1] == "legal"
-    assert by_layer["PRelu_2"] == ["prelu", "decomposed", "into clip, relu, mul, add by prelu-to-relu"]
+    assert by_layer["PRelu_2 + Transpose_4"] == ["prelu", "decomposed", "into clip, relu, mul, add by prelu-to-relu"]
     # The transpose brings the output back to the layout of the model.
-    assert by_layer["Tanh_4"] == ["tanh, transpose", "legal"]
-    assert rows[-1][0].endswith("0 illegal")
+    assert by_layer["Tanh_5"] == ["tanh, transpose", "legal"]
+    assert by_layer["Transpose_3"] == ["transpose", "folded", "merged into other layers or constants"]
+    assert rows[-1] == ["target tpu-int8: 2 legal, 1 decomposed, 1 folded, 0 illegal"]
 
 
 def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
@@ -52,8 +54,8 @@ def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
     assert result.stderr == ""
     shown = result.stdout
     assert re.search(r"^Conv_0.* illegal +kernel of conv2d must lie within \[1, 2\] \(found \[3, 3\]\)$", shown, re.M)
-    assert re.search(r"^PRelu_2 .* illegal +the target has no op 'mul' \(found mul\)$", shown, re.M)
-    assert re.search(r"^Tanh_4 .* illegal +the target has no op 'tanh' \(found tanh\)$", shown, re.M)
+    assert re.search(r"^PRelu_2.* illegal +the target has no op 'mul' \(found mul\)$", shown, re.M)
+    assert re.search(r"^Tanh_5 .* illegal +the target has no op 'tanh' \(found tanh\)$", shown, re.M)
     assert shown.rstrip().endswith("3 illegal")
 
 
