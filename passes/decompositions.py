@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler.analysis.rewriting import constant_value, float_constant
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Builder, Node, Value
 from qcompiler.ops.activation import Clip, Reciprocal, Relu
 from qcompiler.ops.binary import Add, Mul
@@ -69,7 +70,13 @@ def _divide(builder: Builder, node: Node) -> Value:
     array = constant_value(divisor)
     if array is None:
         return builder(Mul(), dividend, builder(Reciprocal(), divisor))
-    inverse = (1.0 / array.astype(np.float64)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        inverse = (1.0 / array.astype(np.float64)).astype(np.float32)
+    if not np.isfinite(inverse).all():
+        raise QCompilerError(
+            "divides by a constant whose inverse float32 cannot hold", layer=node.layer,
+            expected="divisors away from 0", found=f"a divisor of {float(array[~np.isfinite(inverse)][0])!r}",
+        )
     return builder(Mul(), dividend, float_constant(builder, inverse))
 
 

@@ -185,7 +185,11 @@ class Program:
         """
         folder = Path(folder)
         check_output_folder(folder)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        except OSError as error:
+            raise QCompilerError(f"output folder {folder} is not writable: {error}") from error
         try:
             write_program(self.graph, staging / PROGRAM)
             manifest = {
@@ -226,17 +230,17 @@ def load(folder: str | Path) -> Program:
 
 
 def check_output_folder(folder: Path) -> None:
-    """Refuse a folder into which an artifact cannot be written, before any work is done.
+    """Refuse a folder into which an artifact cannot be written, before any work is done. Creates nothing.
 
     Raises:
-        QCompilerError: it holds other files, its parent does not exist, or it is not writable.
+        QCompilerError: it holds other files, or it cannot be created or written.
     """
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).exists())):
         raise QCompilerError(f"{folder} exists and is no compiled program", fix="name another output folder")
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder if folder.exists() else folder.parent):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise QCompilerError(f"output folder {folder} is not writable: {error}") from error

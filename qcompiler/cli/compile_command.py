@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,20 +41,21 @@ def compile_command(
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(model, batch, shapes)
     _refuse_dumps_in_output(output, dump_ir)
-    with _reserved(output):
-        from qcompiler.compilation import compile
+    from qcompiler.compilation import compile
+    from qcompiler.program import check_output_folder
 
-        with progress_bars() as progress:
-            try:
-                program = compile(
-                    model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
-                    check_float=check_float, dump_ir=dump_ir, progress=progress,
-                )
-            except QCompilerError:
-                if dump_ir is not None and any(dump_ir.glob("*.qir")):
-                    typer.echo(f"The program after the last finished pass lies in {dump_ir}.", err=True)
-                raise
-        program.save(output)
+    check_output_folder(output)
+    with progress_bars() as progress:
+        try:
+            program = compile(
+                model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
+                check_float=check_float, dump_ir=dump_ir, progress=progress,
+            )
+        except QCompilerError:
+            if dump_ir is not None and any(dump_ir.glob("*.qir")):
+                typer.echo(f"The program after the last finished pass lies in {dump_ir}.", err=True)
+            raise
+    program.save(output)
     print_table(_summary(program.graph.target, program.figures, output, dump_ir))
     for warning in program.warnings:
         print_warning(warning)
@@ -67,27 +67,6 @@ def _refuse_dumps_in_output(output: Path, dumps: Path | None) -> None:
             f"--dump-ir {str(dumps)!r} lies in the output folder", found=f"--output {str(output)!r}",
             fix="a failed compilation leaves dumps but no output: name a folder beside it",
         )
-
-
-@contextmanager
-def _reserved(folder: Path) -> Iterator[None]:
-    """Check that ``folder`` can be written; if what follows fails, remove the folders made above it.
-
-    Raises:
-        QCompilerError: it cannot be written.
-    """
-    from qcompiler.program import check_output_folder
-
-    made = [parent for parent in folder.absolute().parents if not parent.exists()]
-    try:
-        check_output_folder(folder)
-        yield
-    except BaseException:
-        for parent in made:
-            # One that holds dumps of the IR stays.
-            with suppress(OSError):
-                parent.rmdir()
-        raise
 
 
 def _summary(target: str, figures: dict[str, Any], output: Path, dumps: Path | None) -> list[tuple[str, str]]:

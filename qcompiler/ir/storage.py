@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.graph import Graph
@@ -23,7 +23,7 @@ def write_program(graph: Graph, path: Path) -> None:
     """Write ``path`` (a ``.qir`` file) and its constants beside it."""
     text, constants = print_with_constants(graph)
     path.write_text(text, encoding="utf-8")
-    save_file(dict(constants), path.with_suffix(".safetensors"))
+    path.with_suffix(".safetensors").write_bytes(save(dict(constants)))
 
 
 def write_dump(graph: Graph, path: Path) -> None:
@@ -35,7 +35,7 @@ def write_dump(graph: Graph, path: Path) -> None:
     for name, array in constants.items():
         file = folder / f"{name}.safetensors"
         if not file.exists():
-            save_file({name: array}, file)
+            file.write_bytes(save({name: array}))
 
 
 def read_program(path: Path) -> Graph:
