@@ -37,12 +37,12 @@ class Annotate(Pass):
 
 
 class _Marks:
-    """Creates fake_quant nodes, one for each value and format."""
+    """Creates fake_quant nodes, one for each value, format and grid of blocks."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
         self.graph = graph
         self.target = target
-        self.formats: dict[Value, list[tuple[TypeSpec, Value]]] = {}
+        self.formats: dict[Value, list[tuple[TypeSpec, Shape, Value]]] = {}
         self.held_behind_clamp: set[Value] = set()
 
     def mark(self, node: Node) -> None:
@@ -70,7 +70,7 @@ class _Marks:
         """Let the program return what the target holds."""
         for index, value in enumerate(self.graph.terminator.operands):
             if value in self.formats:
-                self.graph.terminator.set_operand(index, self.formats[value][0][1])
+                self.graph.terminator.set_operand(index, self.formats[value][0][2])
 
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
         """Whether the result exists only to be limited by the activation that follows."""
@@ -87,8 +87,8 @@ class _Marks:
         if value.producer is not None and isinstance(value.producer.op, FakeQuant):
             return value
         known = self.formats.setdefault(value, [])
-        for other, marked in known:
-            if _satisfies(other, spec):
+        for other, other_blocks, marked in known:
+            if _satisfies(other, spec) and other_blocks == blocks:
                 return marked
         qmin, qmax = stored_range(spec)
         op = FakeQuant(
@@ -96,9 +96,9 @@ class _Marks:
             fixed_scale=spec.scale if isinstance(spec.scale, float) else None,
             fixed_zero_point=spec.zero_point if isinstance(spec.zero_point, int) else None,
         )
-        source = known[0][1] if known and not is_constant(value) else value
+        source = known[0][2] if known and not is_constant(value) else value
         marked = self.builder_behind(source, node)(op, source, origin=value.origin)
-        known.append((spec, marked))
+        known.append((spec, blocks, marked))
         return marked
 
     def builder_behind(self, value: Value, node: Node) -> Builder:

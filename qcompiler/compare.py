@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from qcompiler import numerics
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
+from qcompiler.ops.binary import Add
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import bound_symbols
 from qcompiler.ops.normalization import BatchNorm
@@ -78,7 +79,7 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
 
     Values that were folded away are recovered through the original program's own ops where that is exact: a padded,
     sliced or reshaped tensor from its source, and the operand of a batch normalization, up to the channels' offset,
-    from its result.
+    or of the addition of a constant, from the result.
 
     Args:
         original: a float program.
@@ -130,7 +131,21 @@ def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, 
                 entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
         elif isinstance(node.op, BatchNorm) and source in expected and source not in found and name in found:
             entries.append(_before_normalization(node, node.op, source, expected[source], found[name]))
+        elif isinstance(node.op, Add) and name in found:
+            entries.extend(_before_addition(node, expected, found, found[name]))
     return entries
+
+
+def _before_addition(
+    node: Node, expected: Mapping[str, Array], found: dict[str, Array], total: Array
+) -> Iterator[ValueDifference]:
+    """The sum without its constant, which became a bias."""
+    for value, constant in (node.operands, node.operands[::-1]):
+        name = _name(value)
+        if name in expected and name not in found and _is_constant(constant) and expected[name].shape == total.shape:
+            found[name] = total - _constant(constant)
+            layer = value.producer.layer if value.producer else ""
+            yield _difference(name, layer, expected[name], found[name], recovered=True)
 
 
 def _name(value: Value) -> str:
@@ -158,6 +173,10 @@ def _before_normalization(
     return _difference(
         name, layer, expected * factor.reshape(shape), normalized - offset.reshape(shape), recovered=True
     )
+
+
+def _is_constant(value: Value) -> bool:
+    return value.producer is not None and isinstance(value.producer.op, Constant)
 
 
 def _constant(value: Value) -> Array:

@@ -94,22 +94,23 @@ class Program:
         count = self._sample_count(feeds)
         if not self._batch_is_free() and count < step:
             # A program with a fixed batch always runs whole: the last sample is repeated and its results cut off.
-            feeds = {k: np.concatenate([v, np.repeat(v[-1:], step - count, 0)]) for k, v in feeds.items()}
+            rows = {k: v[-1:] if count else np.zeros((1, *v.shape[1:]), v.dtype) for k, v in feeds.items()}
+            feeds = {k: np.concatenate([v, np.repeat(rows[k], step - count, 0)]) for k, v in feeds.items()}
             return {k: v[:count] for k, v in self._run_whole(feeds, quantized).items()}
         return self._run_whole(feeds, quantized)
 
     def _run_whole(self, feeds: dict[str, Array], quantized: bool) -> dict[str, Array]:
         if not quantized:
             return reference.run(self.graph, feeds)
-        integers = {_before_dequantize(o.value): o.name for o in self.graph.outputs}
-        found: dict[str, Array] = {}
+        wanted = {o.name: _before_dequantize(o.value) for o in self.graph.outputs}
+        found = dict.fromkeys(wanted.values(), np.zeros(0))
 
         def observe(value: Value, tensor: Tensor) -> None:
-            if value in integers:
-                found[integers[value]] = tensor.data
+            if value in found:
+                found[value] = tensor.data
 
         reference.run(self.graph, feeds, observe)
-        return {o.name: found[o.name] for o in self.graph.outputs}
+        return {name: found[value] for name, value in wanted.items()}
 
     def _check_inputs(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
         if isinstance(inputs, np.ndarray):
@@ -217,8 +218,9 @@ def load(folder: str | Path) -> Program:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        hashes = manifest["hashes"]
-    except (OSError, ValueError, KeyError) as error:
+        hashes = {name: manifest["hashes"][name] for name in (PROGRAM, CONSTANTS)}
+        figures = dict(manifest.get("figures", {}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
             f"{folder} is no compiled program: {error}", expected=f"a folder with {MANIFEST}"
         ) from error
@@ -226,7 +228,7 @@ def load(folder: str | Path) -> Program:
         path = folder / name
         if not path.is_file() or _hash(path) != expected:
             raise QCompilerError(f"{path} is damaged or missing", fix="compile the model again")
-    return Program(read_program(folder / PROGRAM), manifest.get("figures", {}))
+    return Program(read_program(folder / PROGRAM), figures)
 
 
 def check_output_folder(folder: Path) -> None:

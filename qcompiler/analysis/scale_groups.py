@@ -50,7 +50,7 @@ def tie_scales(
         row = target.row_for(node.op)
         if row is not None and row.tied and not isinstance(node.op, FakeQuant):
             ties.tie(node)
-    return ties.number()
+    return ties.number(final=intervals is not None)
 
 
 class _Ties:
@@ -114,7 +114,8 @@ class _Ties:
         node.set_operand(index, own.result)
         return own
 
-    def number(self) -> dict[int, list[Node]]:
+    def number(self, final: bool) -> dict[int, list[Node]]:
+        """Write the groups' numbers on their members, and prescribed parameters once no tie can be cut any more."""
         members: dict[Node, list[Node]] = {}
         for node in self.graph.nodes:
             if isinstance(node.op, FakeQuant):
@@ -125,7 +126,9 @@ class _Ties:
             fixed = self.group(root).fixed or (None, None)
             for node in nodes:
                 assert isinstance(node.op, FakeQuant)
-                op = node.op.replace(group=number, fixed_scale=fixed[0], fixed_zero_point=fixed[1])
+                op = node.op.replace(group=number)
+                if final:
+                    op = op.replace(fixed_scale=fixed[0], fixed_zero_point=fixed[1])
                 if op != node.op:
                     node.set_op(op)
         return groups

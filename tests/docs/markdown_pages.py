@@ -48,14 +48,15 @@ def links(text: str) -> list[str]:
 def anchors(text: str) -> set[str]:
     """The names by which headings can be linked, as code hosts derive them."""
     headings = _HEADING.findall(_BLOCK.sub("", text))
-    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", h).lower()).replace(" ", "-") for h in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def run_page(path: Path, text: str) -> int:
     """Run a page's ``python`` and ``console`` blocks in order, in one namespace and the current folder.
 
-    A ``text`` block behind a ``python`` block is what that prints. A ``console`` block holds commands after ``$``,
-    each with what it prints. ``...`` stands for any text.
+    A ``text`` or ``qir`` block behind a ``python`` block that prints is what it prints. A ``console`` block holds
+    commands after ``$``, each with what it prints. ``...`` stands for any text. A ``toml`` block whose first line is
+    a comment with a file name is written to that file.
 
     Returns:
         How many blocks were run.
@@ -69,12 +70,16 @@ def run_page(path: Path, text: str) -> int:
         where = f"{path.name}, line {block.line}"
         if block.language == "python":
             # Lines are numbered as on the page, for tracebacks.
-            code = compile("\n" * (block.line - 1) + block.text, str(path), "exec")
+            code = compile("\n" * (block.line - 1) + block.text, str(path), "exec", dont_inherit=True)
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(code, namespace)
+            assert not printed, f"{where}: nothing is said of what the block before prints"
             printed = output.getvalue()
-        elif block.language == "text":
+        elif block.language in ("text", "qir") and printed:
             assert_prints(block.text, printed, where)
+            printed = ""
+        elif block.language == "toml" and (named := re.match(r"# ([\w-]+\.toml)\n", block.text)):
+            Path(named[1]).write_text(block.text, encoding="utf-8")
         elif block.language == "console":
             for command, expected in _commands(block.text):
                 _run_command(command, expected, where)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from markdown_pages import PAGES, ROOT, assert_prints, blocks, run_page
 
+from qcompiler import plugins
 from qcompiler.ir import parse, print_graph, verify
 from qcompiler.pipeline import PASSES
 
@@ -19,6 +20,7 @@ EXAMPLES = [p for p in PAGES if re.search(r"^```(python|console)$", p.read_text(
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder to write into, and no pass left behind by a page that registers one."""
     monkeypatch.chdir(tmp_path)
+    plugins.load()
     before = dict(PASSES)
     yield
     PASSES.clear()
@@ -50,6 +52,7 @@ def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     wrong = [
         "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n",
+        "```python\nprint(1)\n```\n\n```python\nprint(2)\n```\n",
         "```python\nassert False\n```\n",
         "```console\n$ qcompiler targets\nno such line\n```\n",
         "```console\n$ qcompiler targets show nothing\n...\n```\n",
