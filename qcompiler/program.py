@@ -199,9 +199,9 @@ class Program:
                 "inputs": [_boundary(v.name, v) for v in self.graph.inputs],
                 "outputs": [_boundary(o.name, o.value) for o in self.graph.outputs],
                 "hashes": {name: _hash(staging / name) for name in (PROGRAM, CONSTANTS)},
-                "figures": self.figures,
+                "figures": _strict_json(self.figures),
             }
-            (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (staging / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             _replace_artifact(staging, folder)
         except OSError as error:
             raise QCompilerError(f"cannot write {folder}: {error}") from error
@@ -288,6 +288,13 @@ def _boundary(name: str, value: Value) -> dict[str, Any]:
             "storage": elem.storage.name, "scale": float(elem.scale.array), "zero_point": int(elem.zero_point.array),
         }
     return entry
+
+
+def _strict_json(value: Any) -> Any:
+    """``value`` with infinities and NaN, which JSON lacks, as null: the SQNR of an exact result is infinite."""
+    if isinstance(value, dict):
+        return {key: _strict_json(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _hash(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +125,20 @@ def _from_folder(folder: Path, inputs: list[Value]) -> dict[str, Source]:
         if lacking:
             path, name = lacking[0]
             raise QCompilerError(f"{path} lacks input {name!r}", fix="name its arrays after the inputs")
-        return {v.name: _sequence([m[v.name] for m in opened], v) for v in inputs}
+        return {v.name: _sequence(archives, [m[v.name] for m in opened], v) for v in inputs}
     if not arrays:
         raise QCompilerError(f"{folder} holds no .npy or .npz files")
     if {p.stem for p in arrays} == {v.name for v in inputs}:
         return {p.stem: npy_source(p) for p in arrays}
     value = _only_input(inputs)
-    return {value.name: _sequence([npy_source(p) for p in arrays], value)}
+    return {value.name: _sequence(arrays, [npy_source(p) for p in arrays], value)}
 
 
-def _sequence(parts: list[Any], value: Value) -> FileSequence:
-    return FileSequence(parts, [len(p.shape) == value.type.rank - 1 for p in parts])
+def _sequence(files: Sequence[Path], parts: Sequence[Source], value: Value) -> FileSequence:
+    single = [len(p.shape) == value.type.rank - 1 for p in parts]
+    for file, part, one in zip(files, parts, single, strict=True):
+        _check_sample(value, part.dtype, (1, *part.shape) if one else part.shape, f"{file}: input {value.name!r}")
+    return FileSequence(parts, single)
 
 
 def _spooled(data: Iterable[Any], inputs: list[Value]) -> dict[str, Source]:

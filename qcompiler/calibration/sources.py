@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,13 @@ class NpzMember:
     fortran_order: bool
 
     def stream(self, size: int) -> Iterator[Array]:
+        try:
+            yield from self.decompressed(size)
+        except (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+            raise QCompilerError(f"cannot read {self.path}: {error}", fix="the file is damaged; make it again") from error
+
+    def decompressed(self, size: int) -> Iterator[Array]:
+        """Slices of ``size`` rows, read as they are asked for."""
         if self.fortran_order:
             with np.load(self.path) as archive:
                 yield from ArraySource(archive[self.member.removesuffix(".npy")]).stream(size)

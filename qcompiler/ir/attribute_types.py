@@ -7,14 +7,12 @@ import typing
 from functools import cache
 from typing import Any
 
-from qcompiler.ir.op import Op
-
 
 @cache
-def attribute_types(cls: type[Op]) -> dict[str, Any]:
+def attribute_types(cls: type[Any]) -> dict[str, Any]:
     """The declared type of each attribute of an op class, in declaration order."""
     hints = typing.get_type_hints(cls)
-    return {name: hints[name] for name in typing.cast(Any, cls).__dataclass_fields__}
+    return {name: hints[name] for name in cls.__dataclass_fields__}
 
 
 def accepts(declared: Any, kind: type) -> bool:

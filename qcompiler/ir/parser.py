@@ -166,7 +166,8 @@ class _Parser:
             attributes[holder] = Constants(extra)
         for key, value in attributes.items():
             if not conforms(value, declared[key]):
-                raise self.tokens.error(f"op {cls.name!r}: attribute {key!r} has the wrong type, found {value!r}", offset)
+                problem = f"op {cls.name!r}: attribute {key!r} has the wrong type, found {value!r}"
+                raise self.tokens.error(problem, offset)
         try:
             return cls(**attributes)
         except TypeError as error:

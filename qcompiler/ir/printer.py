@@ -114,8 +114,15 @@ class _Printer:
         types = [self.tensor_type(v.type) for v in node.results]
         parts.append("-> " + (types[0] if len(types) == 1 else "(" + ", ".join(types) + ")"))
         head = " ".join(parts)
-        head += "".join(self.origin(v.origin, f"made by {node.op.name}") for v in node.results)
-        return head + _loc(node.loc)
+        return head + self.origins(node) + _loc(node.loc)
+
+    def origins(self, node: Node) -> str:
+        """Origins of the results: none where each is the usual one, else one for each result."""
+        usual = f"made by {node.op.name}"
+        texts = [self.origin(v.origin, usual) for v in node.results]
+        if len(texts) > 1 and any(texts):
+            texts = [self.origin(v.origin, "") for v in node.results]
+        return "".join(texts)
 
     def attributes(self, node: Node) -> list[str]:
         """``name = value`` of each attribute that differs from its default."""

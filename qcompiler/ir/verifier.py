@@ -93,8 +93,8 @@ def _check_type(type: TensorType, layer: str, checked: set[TensorType]) -> None:
     if elem.scale.shape != grid or elem.zero_point.shape != grid:
         # Such a type has no text.
         raise QCompilerError(
-            f"type of {elem.storage}{format_shape(type.shape)} has scales of shape {elem.scale.shape} and zero points of "
-            f"shape {elem.zero_point.shape} for a block grid of {grid}", layer=layer,
+            f"type of {elem.storage}{format_shape(type.shape)} has scales of shape {elem.scale.shape} and zero "
+            f"points of shape {elem.zero_point.shape} for a block grid of {grid}", layer=layer,
         )
     problem = None
     if elem.scale.array.dtype != F32.dtype:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from random_graphs import graphs
 
 import qcompiler
+from qcompiler import plugins
 from qcompiler.calibration.data import open_data
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
@@ -19,6 +20,7 @@ from qcompiler.ir import (
     Builder,
     ConstantArray,
     Graph,
+    Original,
     clone,
     parse,
     parse_type,
@@ -34,8 +36,11 @@ from qcompiler.ir.types import TensorType
 from qcompiler.ops.binary import Sub
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import Fused
+from qcompiler.ops.slicing import Split
 from qcompiler.pipeline import Context, Pipeline
 from qcompiler.target import load_target
+
+plugins.load()
 
 
 @settings(max_examples=250)
@@ -180,3 +185,12 @@ def test_a_nan_keeps_its_bits() -> None:
         (node,) = parse(text, constants).nodes
         assert isinstance(node.op, Constant)
         np.testing.assert_array_equal(node.op.value.array.view(np.uint32), values)
+
+
+def test_origin_of_a_later_result_alone() -> None:
+    graph = Graph("split")
+    x = graph.add_input("x", TensorType((2, 6), F32))
+    node = Builder(graph).create(Split(1, (2, 4)), [x])
+    node.results[1].origin = Original("second half")
+    graph.set_outputs([("a", node.results[0]), ("b", node.results[1])])
+    assert parse(str(graph)) == graph

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import qcompiler
+from qcompiler import plugins
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.calibration.data import open_data
@@ -29,6 +30,8 @@ from qcompiler.ops.slicing import Pad
 from qcompiler.pipeline import Context, Pipeline
 from qcompiler.target import load_target
 
+plugins.load()
+
 N = SymbolicDim("N")
 
 
@@ -42,7 +45,6 @@ def unary(op: Op) -> Callable[[Builder, Value, Value], Value]:
 
 
 CASES: dict[str, tuple[Callable[[Builder, Value, Value], Value], int]] = {
-    # The op, and how many of its own results' steps the simulation may lie apart: always one.
     "conv2d": (lambda b, x, y: b(Conv2D(pads=(1, 1, 1, 1), layout="NHWC"), x, constant(b, 5, 3, 3, 4), constant(b, 5)), 1),
     "conv2d, relu": (
         lambda b, x, y: b(Relu(), b(Conv2D(layout="NHWC"), x, constant(b, 5, 3, 3, 4), constant(b, 5))), 1
@@ -71,4 +73,50 @@ CASES: dict[str, tuple[Callable[[Builder, Value, Value], Value], int]] = {
     "pad": (unary(Pad((0, 1, 1, 0), (0, 0, 2, 0))), 0),
     "concat": (lambda b, x, y: b(Concat(-1), x, y), 0),
 }
-del CASES["conv2d, relu"]
+"""What is computed from two inputs ``[N, 6, 5, 4]``, and how many steps of the result the simulation may lie apart."""
+
+
+def program_of(make: Callable[[Builder, Value, Value], Value]) -> Graph:
+    graph = Graph()
+    x, y = (graph.add_input(name, TensorType((N, 6, 5, 4), F32), Original(name)) for name in ("x", "y"))
+    result = make(Builder(graph, loc=("layer",)), x, y)
+    result.origin = Original("result")
+    used = [v for v in (x, y) if v.uses]
+    graph.inputs[:] = used
+    graph.set_outputs([("result", result)])
+    return graph
+
+
+def on_grid(elem: Affine, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Real numbers that the type holds exactly, its ends and its zero among them."""
+    rng = np.random.default_rng(seed)
+    q = rng.integers(elem.qmin, elem.qmax + 1, shape)
+    q.reshape(-1)[:3] = elem.qmin, elem.qmax, int(elem.zero_point.array)
+    return ((q - elem.zero_point.array) * np.float64(elem.scale.array)).astype(np.float32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_within_one_step_of_the_program(case: str) -> None:
+    make, steps = CASES[case]
+    graph = program_of(make)
+    rng = np.random.default_rng(3)
+    data: dict[str, Any] = {
+        v.name: rng.normal(0.2, 1.5, (20, 6, 5, 4)).clip(-3, 3).astype(np.float32) for v in graph.inputs
+    }
+    context = Context(load_target("tpu-int8"), open_data(data, graph))
+    simulated = Pipeline.parse("annotate,calibrate").run(clone(graph), context)
+    exact = qcompiler.compile(graph, target="tpu-int8", data=data, pipeline="annotate,calibrate,realize,verify-legal")
+    feeds = {}
+    for index, value in enumerate(simulated.inputs):
+        (mark,) = (u.op for u in value.users if isinstance(u.op, FakeQuant))
+        feeds[value.name] = on_grid(mark.elem, (20, 6, 5, 4), index)
+    (found,) = FloatSession(simulated).run(feeds)
+    (expected,) = reference.run(exact.graph, feeds).values()
+    dequantize = exact.graph.outputs[0].value.producer
+    assert dequantize is not None
+    elem = dequantize.operands[0].type.elem
+    assert isinstance(elem, Affine)
+    apart = np.rint(np.abs(found.astype(np.float64) - expected) / np.float64(elem.scale.array))
+    assert apart.max() <= steps
+    # The op reaches much of its grid, so that the comparison means something.
+    assert len(np.unique(expected)) > 40
