@@ -121,7 +121,7 @@ class _Printer:
         usual = f"made by {node.op.name}"
         texts = [self.origin(v.origin, usual) for v in node.results]
         if len(texts) > 1 and any(texts):
-            texts = [self.origin(v.origin, "") for v in node.results]
+            texts = [self.origin(v.origin, None) for v in node.results]
         return "".join(texts)
 
     def attributes(self, node: Node) -> list[str]:
@@ -184,7 +184,7 @@ class _Printer:
             return str(value)
         raise TypeError(f"attribute of type {type(value).__name__} has no text")
 
-    def origin(self, origin: Origin, usual: str) -> str:
+    def origin(self, origin: Origin, usual: str | None) -> str:
         """Text of an origin; nothing for the reason that a new value has by itself."""
         if isinstance(origin, Untraced):
             return "" if origin.reason == usual else f" original(none, {json.dumps(origin.reason)})"

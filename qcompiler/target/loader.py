@@ -61,7 +61,8 @@ def read_descriptor(path: Path) -> Target:
     try:
         descriptor = Descriptor.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelled key makes two errors, unknown and missing: the one that the file shows comes first.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise _broken(path, text, [str(p) for p in first["loc"]], _message(first)) from error
     target = Target(descriptor, str(path))
     _check_citations(target, path, text)
