@@ -13,7 +13,6 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import qcompiler.ops
 from qcompiler.ir import (
     SCALARS,
     Affine,
@@ -24,8 +23,8 @@ from qcompiler.ir import (
     Constants,
     Dim,
     Graph,
-    Original,
     Origin,
+    Original,
     Scalar,
     SymbolicDim,
     TensorType,

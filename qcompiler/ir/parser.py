@@ -13,13 +13,14 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.attribute_types import accepts, attribute_types, conforms
 from qcompiler.ir.constant_array import ConstantArray
-from qcompiler.ir.dimension import Shape, parse_dim, static_shape
+from qcompiler.ir.dimension import parse_dim, static_shape
 from qcompiler.ir.graph import Graph, Loc, Node
 from qcompiler.ir.lexer import Tokens
 from qcompiler.ir.op import OPS, Constants, Op
 from qcompiler.ir.printer import VERSION
 from qcompiler.ir.scalar import SCALARS
-from qcompiler.ir.types import Affine, BlockFloat, Elem, TensorType, block_grid
+from qcompiler.ir.type_text import read_type
+from qcompiler.ir.types import TensorType
 from qcompiler.ir.value import Origin, Original, Untraced, Value
 
 ArrayMap = Mapping[str, "np.ndarray[Any, Any] | ConstantArray"]
@@ -319,55 +320,10 @@ class _Parser:
         text = self.tokens.take("type")
         if text not in self.types:
             try:
-                self.types[text] = self.read_type(text)
+                self.types[text] = read_type(text, self.cited)
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise self.tokens.error(f"malformed type {text!r}: {error}", self.tokens.passed) from error
         return self.types[text]
-
-    def read_type(self, text: str) -> TensorType:
-        elem_text, _, shape_text = text[:-1].rpartition("[")
-        shape = _dims(shape_text)
-        return TensorType(shape, self.elem(elem_text, shape))
-
-    def elem(self, text: str, shape: Shape) -> Elem:
-        if text in SCALARS:
-            return SCALARS[text]
-        block = re.fullmatch(r"bf<m(\d+)e(\d+), blocks=\[([^\]]*)\]>", text)
-        if block:
-            return BlockFloat(int(block[1]), int(block[2]), _dims(block[3]))
-        single = re.fullmatch(r"q<(\w+)(?:\[(-?\d+),(-?\d+)\])?, ([^:>]+):(-?\d+)>", text)
-        if single:
-            storage = SCALARS[single[1]]
-            return Affine.per_tensor(
-                storage, float(single[4]), int(single[5]), _optional(single[2]), _optional(single[3])
-            )
-        grid = re.fullmatch(
-            r"q<(\w+)(?:\[(-?\d+),(-?\d+)\])?, blocks=\[([^\]]*)\], scale=([^\s>]+?)(?:, zero_point=([^\s>]+))?>", text
-        )
-        if not grid:
-            raise ValueError("not an element type")
-        blocks = _dims(grid[4])
-        counts = block_grid(shape, blocks)
-        scale = self.grid(grid[5], counts, np.float32)
-        zero_point = self.grid(grid[6], counts, np.int64) if grid[6] else np.zeros(counts, np.int64)
-        return Affine.blocked(
-            SCALARS[grid[1]], scale, zero_point, blocks, _optional(grid[2]), _optional(grid[3])
-        )
-
-    def grid(self, text: str, counts: tuple[int, ...], dtype: type[np.generic]) -> Any:
-        if text.startswith("@"):
-            return self.cited(text).array
-        return np.array([float(v) if dtype is np.float32 else int(v) for v in text[1:-1].split(",")], dtype).reshape(
-            counts
-        )
-
-
-def _dims(text: str) -> Shape:
-    return tuple(parse_dim(item.strip()) for item in text.split(",") if item.strip())
-
-
-def _optional(text: str | None) -> int | None:
-    return None if text is None else int(text)
 
 
 def _number(text: str) -> int | float:

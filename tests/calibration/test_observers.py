@@ -82,7 +82,7 @@ def test_quantization_does_not_touch_what_is_observed() -> None:
     )
     user.set_operand(0, Builder(graph, user)(coarse, x))
     observer = MinMax()
-    data = np.float32([[0.1, 0.2, 0.7]])
+    data = np.array([[0.1, 0.2, 0.7]], np.float32)
     observe(graph, [exponential], [observer], open_data(data, graph), silent)
     np.testing.assert_allclose(observer.interval(), (np.exp(0.1), np.exp(0.7)), rtol=1e-6)
 
@@ -109,7 +109,7 @@ def test_batches_fit_in_memory() -> None:
 
 def test_constants_may_be_watched() -> None:
     graph, *_ = program(SymbolicDim("N"))
-    value = Builder(graph, next(graph.nodes))(Constant(ConstantArray(np.float32([-2, 5]))), elem=F32)
+    value = Builder(graph, next(graph.nodes))(Constant(ConstantArray(np.array([-2, 5], np.float32))), elem=F32)
     observer = MinMax()
     observe(graph, [value], [observer], open_data(np.zeros((3, 3), np.float32), graph), silent)
     assert observer.interval() == (-2.0, 5.0)

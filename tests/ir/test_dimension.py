@@ -99,7 +99,7 @@ def test_static_shape() -> None:
 
 def test_multiples_print() -> None:
     assert format_shape((N, 2 * N, N * 3, 4)) == "[N,2*N,3*N,4]"
-    assert 2 * N * 3 == SymbolicDim("N", 6)
+    assert SymbolicDim("N", 6) == 2 * N * 3
 
 
 def test_block_grids() -> None:

@@ -9,12 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import graphs
 
-import qcompiler.ops
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, parse, parse_type, print_with_constants, verify
 from qcompiler.ir.lexer import Tokens
-
-
 
 HEAD = "// qir 1\n"
 ONE = HEAD + "graph @g(%x: f32[N,4]) -> (y: f32[N,4]) {\n  %0 = "

@@ -101,7 +101,7 @@ CHANGES: dict[str, Callable[[Graph], object]] = {
     "origin": lambda g: _set(node(g, "sub").result, "origin", Original("e", (1, 0))),
     "origin permutation": lambda g: _set(node(g, "sub").result, "origin", Original("d")),
     "origin factor": lambda g: _set(
-        node(g, "sub").result, "origin", Original("d", (1, 0), ConstantArray(np.float32([2.0])))
+        node(g, "sub").result, "origin", Original("d", (1, 0), ConstantArray(np.array([2.0], np.float32)))
     ),
     "origin reason": lambda g: _set(node(g, "clip").result, "origin", Untraced("because")),
     "input name": lambda g: _set(g.inputs[0], "name", "x2"),

@@ -147,7 +147,7 @@ def test_bodies_are_verified() -> None:
 
 def affine(**changes: object) -> Affine:
     """A per-row type of ``[2, 4]``, with some fields replaced."""
-    good = Affine.blocked(I8, np.float32([[0.5], [0.25]]), np.int64([[0], [3]]), (1, 4), -127, 127)
+    good = Affine.blocked(I8, np.array([[0.5], [0.25]], np.float32), np.array([[0], [3]], np.int64), (1, 4), -127, 127)
     return Affine(**{**{f: getattr(good, f) for f in good.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
 
 
@@ -162,14 +162,14 @@ MALFORMED = {
     "blocks that do not divide": (affine(blocks=(1, 3)), "does not divide"),
     "blocks of length 0": (affine(blocks=(1, 0)), "does not divide"),
     "blocks of another rank": (affine(blocks=(4,)), "do not fit shape"),
-    "scale 0": (affine(scale=ConstantArray(np.float32([[0.5], [0.0]]))), "positive"),
-    "scale -0": (affine(scale=ConstantArray(np.float32([[0.5], [-0.0]]))), "positive"),
-    "scale negative": (affine(scale=ConstantArray(np.float32([[0.5], [-0.5]]))), "positive"),
-    "scale nan": (affine(scale=ConstantArray(np.float32([[0.5], [np.nan]]))), "positive"),
-    "scale infinite": (affine(scale=ConstantArray(np.float32([[0.5], [np.inf]]))), "finite"),
-    "scale of float64": (affine(scale=ConstantArray(np.float64([[0.5], [0.25]]))), "not float32"),
-    "zero point too large": (affine(zero_point=ConstantArray(np.int64([[0], [128]]))), "zero point outside"),
-    "zero point too small": (affine(zero_point=ConstantArray(np.int64([[-129], [0]]))), "zero point outside"),
+    "scale 0": (affine(scale=ConstantArray(np.array([[0.5], [0.0]], np.float32))), "positive"),
+    "scale -0": (affine(scale=ConstantArray(np.array([[0.5], [-0.0]], np.float32))), "positive"),
+    "scale negative": (affine(scale=ConstantArray(np.array([[0.5], [-0.5]], np.float32))), "positive"),
+    "scale nan": (affine(scale=ConstantArray(np.array([[0.5], [np.nan]], np.float32))), "positive"),
+    "scale infinite": (affine(scale=ConstantArray(np.array([[0.5], [np.inf]], np.float32))), "finite"),
+    "scale of float64": (affine(scale=ConstantArray(np.array([[0.5], [0.25]], np.float64))), "not float32"),
+    "zero point too large": (affine(zero_point=ConstantArray(np.array([[0], [128]], np.int64))), "zero point outside"),
+    "zero point too small": (affine(zero_point=ConstantArray(np.array([[-129], [0]], np.int64))), "zero point outside"),
     "qmin above qmax": (affine(qmin=5, qmax=4), r"bounds \[5,4\]"),
     "qmin outside": (affine(qmin=-129), r"bounds \[-129,127\]"),
     "qmax outside": (affine(qmax=128), r"bounds \[-127,128\]"),

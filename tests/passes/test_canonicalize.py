@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from float_programs import FloatProgram, N, check_pass, op_names, only, run_passes
+from float_programs import FloatProgram, N, check_pass, only, op_names, run_passes
 
 from qcompiler.ir import Op, SymbolicDim
 from qcompiler.ir.scalar import F32

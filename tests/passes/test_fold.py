@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from float_programs import FloatProgram, N, check_pass, op_names, only, run_passes
+from float_programs import FloatProgram, N, check_pass, only, op_names, run_passes
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Original, Untraced, Value, structural_hash

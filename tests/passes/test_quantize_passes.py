@@ -7,7 +7,7 @@ from typing import Any
 import models
 import numpy as np
 import pytest
-from float_programs import FloatProgram, N, op_names, only, random_feeds, run_passes
+from float_programs import FloatProgram, N, only, op_names, random_feeds, run_passes
 
 import qcompiler
 from qcompiler.backends import reference

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from float_programs import FloatProgram, N, check_pass, op_names, only
+from float_programs import FloatProgram, N, check_pass, only, op_names
 
 from qcompiler.ir import Value
 from qcompiler.ops.activation import (

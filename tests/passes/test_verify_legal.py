@@ -8,7 +8,7 @@ from functools import cache
 import models
 import numpy as np
 import pytest
-from float_programs import N, FloatProgram
+from float_programs import FloatProgram, N
 
 import qcompiler
 from qcompiler.analysis.accumulators import accumulator_bounds

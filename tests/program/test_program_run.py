@@ -81,7 +81,7 @@ def test_two_outputs_of_one_value() -> None:
     x = graph.add_input("x", TensorType((1, 4), F32), Original("x"))
     y = Builder(graph, loc=("act",))(Relu(), x, origin=Original("y"))
     graph.set_outputs([("first", y), ("second", y), ("third", x)])
-    feeds = {"x": np.float32([[-1, 0, 1, 2]])}
+    feeds = {"x": np.array([[-1, 0, 1, 2]], np.float32)}
     compiled = qcompiler.compile(graph, target="tpu-int8", data=feeds)
     for quantized in (False, True):
         found = compiled.run(feeds, quantized=quantized)
