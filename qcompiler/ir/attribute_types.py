@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
-from functools import cache
 from typing import Any
 
+from qcompiler.ir.op import Op
 
-@cache
-def attribute_types(cls: type[Any]) -> dict[str, Any]:
+_DECLARED: dict[type[Op], dict[str, Any]] = {}
+
+
+def attribute_types(cls: type[Op]) -> dict[str, Any]:
     """The declared type of each attribute of an op class, in declaration order."""
-    hints = typing.get_type_hints(cls)
-    return {name: hints[name] for name in cls.__dataclass_fields__}
+    if cls not in _DECLARED:
+        hints = typing.get_type_hints(cls)
+        _DECLARED[cls] = {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, cls))}
+    return _DECLARED[cls]
 
 
 def accepts(declared: Any, kind: type) -> bool:
