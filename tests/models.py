@@ -27,7 +27,8 @@ class ModelWriter:
     def node(self, op_type: str, *operands: str, outputs: int = 1, **attributes: Any) -> Any:
         """Append a node; returns the name of its output, or a list of names."""
         number = len(self.nodes)
-        names = [f"{op_type.lower()}{number}_{i}" if outputs > 1 else f"{op_type.lower()}{number}" for i in range(outputs)]
+        name = f"{op_type.lower()}{number}"
+        names = [f"{name}_{i}" for i in range(outputs)] if outputs > 1 else [name]
         self.nodes.append(helper.make_node(op_type, list(operands), names, name=f"{op_type}_{number}", **attributes))
         return names if outputs > 1 else names[0]
 
@@ -41,7 +42,9 @@ class ModelWriter:
         """An initializer of normally distributed numbers."""
         return self.constant(self.rng.normal(0, scale, shape))
 
-    def conv(self, x: str, inputs: int, outputs: int, kernel: int = 3, groups: int = 1, bias: bool = True, **rest: Any) -> str:
+    def conv(
+        self, x: str, inputs: int, outputs: int, kernel: int = 3, groups: int = 1, bias: bool = True, **rest: Any
+    ) -> str:
         """Convolution with weights scaled to keep the variance."""
         fan_in = inputs // groups * kernel * kernel
         weights = self.normal(outputs, inputs // groups, kernel, kernel, scale=math.sqrt(2 / fan_in))
@@ -105,12 +108,13 @@ def depthwise_net() -> onnx.ModelProto:
 
 
 def branching_net() -> onnx.ModelProto:
-    """Concatenation, split, sigmoid gates, hard swish and silu spelled out, tanh, softmax over channels; two outputs."""
+    """Concatenation, split, sigmoid gates, hard swish and silu spelled out, softmax over channels; two outputs."""
     w = ModelWriter(3)
     stem = w.conv("image", 4, 8)
     gate = w.node("Sigmoid", w.conv(stem, 8, 8, kernel=1))
     gated = w.node("Mul", stem, gate)
-    hard = w.node("Div", w.node("Clip", w.node("Add", gated, w.constant(3.0)), w.constant(0.0), w.constant(6.0)), w.constant(6.0))
+    clipped = w.node("Clip", w.node("Add", gated, w.constant(3.0)), w.constant(0.0), w.constant(6.0))
+    hard = w.node("Div", clipped, w.constant(6.0))
     left = w.node("Mul", gated, hard)
     convolved = w.conv(stem, 8, 4)
     right = w.node("Mul", convolved, w.node("Sigmoid", convolved))
@@ -146,7 +150,7 @@ def pooling_net() -> onnx.ModelProto:
 
 
 def token_mixer() -> onnx.ModelProto:
-    """Sequence data: gelu (erf) spelled out, a product of two computed tensors, softmax, transposes, gather, maximum."""
+    """Sequences: gelu (erf) spelled out, products of two computed tensors, softmax, transpose, gather, maximum."""
     w = ModelWriter(5)
     projected = w.node("Add", w.node("MatMul", "tokens", w.normal(8, 8, scale=0.35)), w.normal(8, scale=0.1))
     erf = w.node("Erf", w.node("Div", projected, w.constant(math.sqrt(2))))

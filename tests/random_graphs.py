@@ -91,7 +91,7 @@ def origins(draw: Draw, rank: int) -> Origin:
 
 
 locations = st.lists(names, max_size=2).map(tuple)
-scales = st.floats(2**-100, 2.0**100, width=32).map(np.float32) | st.sampled_from([0.1, 1 / 256, 1e-45, 1.0]).map(np.float32)
+scales = (st.floats(2**-100, 2.0**100, width=32) | st.sampled_from([0.1, 1 / 256, 1e-45, 1.0])).map(np.float32)
 batches: st.SearchStrategy[Dim] = st.sampled_from([SymbolicDim("N"), SymbolicDim("batch", 2), 1, 3])
 
 
@@ -154,9 +154,13 @@ class GraphWriter:
 
 
 FLOAT_UNARY = st.one_of(
-    st.sampled_from([Relu(), Sigmoid(), Gelu(), Gelu("tanh"), Elu(), Elu(0.5), Clip(), Clip(0.0, 6.0), Clip(-0.0, 1.0)]),
+    st.sampled_from([Relu(), Sigmoid(), Gelu(), Gelu("tanh"), Elu(), Elu(0.5), Clip(), Clip(0.0, 6.0)]),
+    st.sampled_from([Clip(-0.0, 1.0), Clip(minimum=-0.0), Clip(maximum=0.0)]),
     st.floats(allow_nan=False, allow_infinity=False).map(LeakyRelu),
 )
+
+
+KINDS = ("unary", "add", "conv", "concat", "shape", "reduce", "pad", "fake", "cast", "gather")
 
 
 @st.composite
@@ -173,7 +177,7 @@ def float_graphs(draw: Draw, steps: int = 6) -> Graph:
         others.append(w.constant(draw(st.sampled_from([(), (0, 3), (3,), (2, 9)])), scalar.dtype))
     for _ in range(draw(st.integers(0, steps)) if images else 0):
         x = draw(st.sampled_from(images))
-        kind = draw(st.sampled_from(["unary", "add", "conv", "concat", "shape", "reduce", "pad", "fake", "cast", "gather"]))
+        kind = draw(st.sampled_from(KINDS))
         if kind == "unary":
             images += w.make(draw(FLOAT_UNARY), x)
         elif kind == "add":

@@ -58,10 +58,10 @@ def imports(source: str, name: str, is_package: bool) -> list[tuple[str, bool, i
 
     def visit(node: ast.AST, checking: bool) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            for child in node.body:
-                visit(child, True)
-            for child in node.orelse:
-                visit(child, checking)
+            for statement in node.body:
+                visit(statement, True)
+            for statement in node.orelse:
+                visit(statement, checking)
             return
         if isinstance(node, ast.Import):
             found.extend((alias.name, checking, node.lineno) for alias in node.names)
@@ -135,8 +135,9 @@ def test_passes_are_among_the_modules() -> None:
     ("name", "source"),
     [
         ("ir.graph", "import qcompiler.ops"), ("ir.graph", "from qcompiler import numerics"),
-        ("numerics.affine", "from qcompiler.ir import Graph"), ("ops.shape", "from qcompiler.passes.layout import Layout"),
-        ("ops.shape", "def f():\n    from qcompiler.backends import reference"), ("ir.graph", "from ..ops import shape"),
+        ("numerics.affine", "from qcompiler.ir import Graph"), ("ir.graph", "from ..ops import shape"),
+        ("ops.shape", "from qcompiler.passes.layout import Layout"),
+        ("ops.shape", "def f():\n    from qcompiler.backends import reference"),
         ("passes.cse", "import networkx as nx"), ("ops.shape", "from tvm import relax"),
         ("backends.reference", "import tvm"), ("compilation", "import onnx"), ("cli.main", "import onnxruntime"),
         ("errors", "from qcompiler.ir import Graph"), ("compare", "from qcompiler.program import Program"),

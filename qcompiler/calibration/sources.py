@@ -69,7 +69,7 @@ class NpzMember:
         try:
             yield from self.decompressed(size)
         except (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-            raise QCompilerError(f"cannot read {self.path}: {error}", fix="the file is damaged; make it again") from error
+            raise QCompilerError(f"cannot read {self.path}: {error}", fix="make the file again") from error
 
     def decompressed(self, size: int) -> Iterator[Array]:
         """Slices of ``size`` rows, read as they are asked for."""

@@ -70,6 +70,9 @@ class Constants(Mapping[str, ConstantArray]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constants) and self._arrays == other._arrays
 
+    def __repr__(self) -> str:
+        return "Constants({" + ", ".join(f"{name}: @{value.digest[:16]}" for name, value in self.items()) + "})"
+
     def arrays(self) -> dict[str, Array]:
         return {name: value.array for name, value in self._arrays.items()}
 

@@ -163,7 +163,8 @@ def test_a_fixed_batch_takes_whole_batches() -> None:
 def test_several_inputs_stay_together(tmp_path: Path) -> None:
     feeds = models.samples("two_inputs_fixed_batch", 6)
     for index in (0, 1):
-        np.savez(tmp_path / f"{index}.npz", **{k: v[3 * index : 3 * index + 3] for k, v in feeds.items()})
+        left, right = (feeds[k][3 * index : 3 * index + 3] for k in ("left", "right"))
+        np.savez(tmp_path / f"{index}.npz", left=left, right=right)
     data = open_data(tmp_path, graph("two_inputs_fixed_batch"))
     for index, batch in enumerate(data.batches(1)):
         for name, rows in batch.items():
@@ -279,9 +280,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_unusable_data_are_refused(case: str, tmp_path: Path) -> None:
     make, problem = REFUSED[case]
     with pytest.raises(QCompilerError, match=problem):
-        data = open_data(make(tmp_path), graph("residual_cnn"))
-        for _ in data.batches(8):
-            pass
+        list(open_data(make(tmp_path), graph("residual_cnn")).batches(8))
 
 
 def test_inputs_of_different_counts_are_refused() -> None:
@@ -303,5 +302,5 @@ def test_samples_of_rank_one() -> None:
     program = Graph()
     program.add_input("x", TensorType((SymbolicDim("N"), 4), F32))
     rows = np.arange(12, dtype=np.float32).reshape(3, 4)
-    data = open_data(iter(rows), program)
+    data = open_data([{"x": row} for row in rows], program)
     np.testing.assert_array_equal(data.first(3)["x"], rows)

@@ -25,12 +25,16 @@ MALFORMED = {
     "output of another type": (
         HEAD + "graph @g(%x: f32[1]) -> (y: f32[2]) {\n  return %x\n}", None, None, "f32[2] for output 'y'"
     ),
-    "undefined output": (HEAD + "graph @g(%x: f32[1]) -> (y: f32[1]) {\n  return %y\n}", 3, 10, "%y is not defined"),
+    "undefined output": (
+        HEAD + "graph @g(%x: f32[1]) -> (y: f32[1]) {\n  return %y\n}", 3, 10, "%y is not defined"
+    ),
     "no arrow": (ONE + "relu %x f32[N,4]\n  return %0\n}", 3, 16, "expected '->'"),
     "no type": (ONE + "relu %x -> N\n  return %0\n}", 3, 19, "expected type"),
     "malformed type": (ONE + "relu %x -> q<i8>[N,4]\n  return %0\n}", 3, None, "malformed type"),
     "unknown storage": (ONE + "relu %x -> q<i9, 0.5:0>[N,4]\n  return %0\n}", 3, None, "malformed type"),
-    "zero point too large": (ONE + "relu %x -> q<i8, 1.0:9" + "9" * 30 + ">[1]\n  return %0\n}", 3, None, "malformed type"),
+    "zero point too large": (
+        ONE + "relu %x -> q<i8, 1.0:9" + "9" * 30 + ">[1]\n  return %0\n}", 3, 19, "malformed type"
+    ),
     "blocks do not divide": (
         ONE + "relu %x -> q<i8, blocks=[3], scale=[1.0]>[4]\n  return %0\n}", 3, None, "does not divide"
     ),
@@ -70,8 +74,13 @@ MALFORMED = {
     "bad permutation": (
         ONE + 'relu %x -> f32[N,4] original("a", permutation = 3)\n  return %0\n}', 3, None, "an origin takes"
     ),
-    "more results than types": (HEAD + "graph @g(%x: f32[4]) -> () {\n  %0, %1 = relu %x -> f32[4]\n  return\n}", 3, None, "2 results but 1 types"),
-    "defined twice": (ONE + "relu %x -> f32[N,4]\n  %0 = relu %x -> f32[N,4]\n  return %0\n}", None, None, "defined twice"),
+    "more results than types": (
+        HEAD + "graph @g(%x: f32[4]) -> () {\n  %0, %1 = relu %x -> f32[4]\n  return\n}", 3, None,
+        "2 results but 1 types",
+    ),
+    "defined twice": (
+        ONE + "relu %x -> f32[N,4]\n  %0 = relu %x -> f32[N,4]\n  return %0\n}", 4, 3, "defined twice"
+    ),
     "input twice": (HEAD + "graph @g(%x: f32[1], %x: f32[1]) -> () {\n  return\n}", 2, None, "defined twice"),
     "more outputs than named": (HEAD + "graph @g(%x: f32[1]) -> () {\n  return %x\n}", None, None, "names 0 outputs"),
     "no end": (ONE + "relu %x -> f32[N,4]\n  return %0\n", 5, 1, "expected '}'"),
@@ -98,7 +107,7 @@ def test_malformed_text_names_its_place(case: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "// qir", "// qir 2\ngraph @g() -> () { return }", "graph @g() -> () { return }"])
 def test_other_versions_are_refused(text: str) -> None:
-    with pytest.raises(QCompilerError, match="not a .qir text of this version"):
+    with pytest.raises(QCompilerError, match=r"not a \.qir text of this version"):
         parse(text)
 
 

@@ -81,9 +81,8 @@ CHANGES: dict[str, Callable[[Graph], object]] = {
         Constant(ConstantArray(np.array([1.0, 2.0, 0.0, 4.0], np.float32).view(np.int32)))
     ),
     "scale": lambda g: _set(
-        node(g, "quantize").result, "type", node(g, "quantize").result.type.__class__(
-            node(g, "quantize").result.type.shape, Affine.per_tensor(I8, np.nextafter(np.float32(0.5), np.float32(1)), 3)
-        ),
+        node(g, "quantize").result, "type",
+        TensorType(node(g, "quantize").result.type.shape, Affine.per_tensor(I8, 0.5 + 2.0**-24, 3)),
     ),
     "zero point": lambda g: _set(
         node(g, "quantize").result, "type",

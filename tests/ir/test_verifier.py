@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -45,28 +47,28 @@ def test_use_before_definition() -> None:
 def test_operand_of_another_graph() -> None:
     graph, _, second = chain()
     second.set_operand(0, chain()[0].inputs[0])
-    with pytest.raises(QCompilerError, match="'second'.*used before it is defined"):
+    with pytest.raises(QCompilerError, match=r"'second'.*used before it is defined"):
         verify(graph)
 
 
 def test_missing_use() -> None:
     graph, first, second = chain()
     del first.result.uses[second, 0]
-    with pytest.raises(QCompilerError, match="'second'.*missing among its uses"):
+    with pytest.raises(QCompilerError, match=r"'second'.*missing among its uses"):
         verify(graph)
 
 
 def test_use_that_does_not_exist() -> None:
     graph, first, second = chain()
     second.result.uses[first, 0] = None
-    with pytest.raises(QCompilerError, match="'second'.*records a use that does not exist"):
+    with pytest.raises(QCompilerError, match=r"'second'.*records a use that does not exist"):
         verify(graph)
 
 
 def test_use_by_an_operand_that_does_not_exist() -> None:
     graph, first, second = chain()
     second.result.uses[first, 7] = None
-    with pytest.raises(QCompilerError, match="'second'.*records a use that does not exist"):
+    with pytest.raises(QCompilerError, match=r"'second'.*records a use that does not exist"):
         verify(graph)
 
 
@@ -80,7 +82,7 @@ def test_use_of_an_input_that_does_not_exist() -> None:
 def test_result_of_another_producer() -> None:
     graph, first, second = chain()
     first.result.producer = second
-    with pytest.raises(QCompilerError, match="'first'.*names another producer"):
+    with pytest.raises(QCompilerError, match=r"'first'.*names another producer"):
         verify(graph)
 
 
@@ -102,9 +104,9 @@ def test_output_without_use() -> None:
     "type", [TensorType((SymbolicDim("N"), 5), F32), TensorType((4,), F32), TensorType(TYPE.shape, I32)]
 )
 def test_wrong_result_type(type: TensorType) -> None:
-    graph, first, second = chain()
+    graph, _, second = chain()
     second.result.type = type
-    with pytest.raises(QCompilerError, match="'second'.*result type that its operands do not give") as caught:
+    with pytest.raises(QCompilerError, match=r"'second'.*result type that its operands do not give") as caught:
         verify(graph)
     assert caught.value.expected == str(TYPE)
     assert caught.value.found == str(type)
@@ -113,7 +115,7 @@ def test_wrong_result_type(type: TensorType) -> None:
 def test_wrong_number_of_results() -> None:
     graph, _, second = chain()
     second.results = (*second.results, Value(TYPE, Untraced("test"), second))
-    with pytest.raises(QCompilerError, match="'second'.*elu has 2 results"):
+    with pytest.raises(QCompilerError, match=r"'second'.*elu has 2 results"):
         verify(graph)
 
 
@@ -145,10 +147,10 @@ def test_bodies_are_verified() -> None:
         verify(graph)
 
 
-def affine(**changes: object) -> Affine:
+def affine(**changes: Any) -> Affine:
     """A per-row type of ``[2, 4]``, with some fields replaced."""
     good = Affine.blocked(I8, np.array([[0.5], [0.25]], np.float32), np.array([[0], [3]], np.int64), (1, 4), -127, 127)
-    return Affine(**{**{f: getattr(good, f) for f in good.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
+    return Affine(**{**{f: getattr(good, f) for f in good.__dataclass_fields__}, **changes})
 
 
 MALFORMED = {
@@ -216,7 +218,7 @@ def test_builder_names_layer_and_operands() -> None:
     graph, first, _ = chain()
     wide = graph.add_input("w", TensorType((3, 5), F32))
     before = dict(wide.uses)
-    with pytest.raises(QCompilerError, match="layer 'sum'.*add") as caught:
+    with pytest.raises(QCompilerError, match=r"layer 'sum'.*add") as caught:
         Builder(graph, loc=("sum",))(Add(), first.result, wide)
     assert caught.value.found == "operands (f32[N,4], f32[3,5])"
     # The refused node leaves no trace.

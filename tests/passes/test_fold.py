@@ -69,7 +69,7 @@ def test_batch_norm_that_cannot_fold_becomes_mul_and_add(why: str) -> None:
 def test_batch_norm_with_zero_variance_is_an_error() -> None:
     p = FloatProgram()
     graph = p.finish(batch_norm(p, p.input(N, 4, 5, 5), 4, variance=-1e-3))
-    with pytest.raises(QCompilerError, match="layer 'bn'.*divides by zero"), np.errstate(all="ignore"):
+    with pytest.raises(QCompilerError, match=r"layer 'bn'.*divides by zero"), np.errstate(all="ignore"):
         run_passes(graph, "fold-batch-norm")
 
 
@@ -77,7 +77,7 @@ def test_batch_norm_with_computed_statistics_is_an_error() -> None:
     p = FloatProgram()
     rest = [p.normal(4) for _ in range(3)]
     graph = p.finish(p(BatchNorm(), p.input(N, 4, 5, 5), p.input(4, name="scale"), *rest, layer="bn"))
-    with pytest.raises(QCompilerError, match="layer 'bn'.*must be constants"):
+    with pytest.raises(QCompilerError, match=r"layer 'bn'.*must be constants"):
         run_passes(graph, "fold-batch-norm")
 
 

@@ -86,7 +86,9 @@ def test_transposed_convolution() -> None:
     assert_two_transposes(check_pass(p.finish(y), LAYOUT))
 
 
-@pytest.mark.parametrize("op", [Mean((2, 3), False), Mean((1,), False), ReduceMax((2,), False), ArgMax(1), ArgMax(1, False)])
+@pytest.mark.parametrize(
+    "op", [Mean((2, 3), False), Mean((1,), False), ReduceMax((2,), False), ArgMax(1), ArgMax(1, False)], ids=str
+)
 def test_reductions(op: Op) -> None:
     p = FloatProgram()
     y = p(op, conv(p, p.input(N, 3, 6, 6), 3, 4))

@@ -161,7 +161,7 @@ def test_ranges(values: list[float], interval: tuple[float, float]) -> None:
     op = mark(graph.inputs[0])
     assert op.scale is not None
     assert op.zero_point is not None
-    scale, zero_point = parameters_of(*map(float, np.float32(interval)))
+    scale, zero_point = parameters_of(float(np.float32(interval[0])), float(np.float32(interval[1])))
     np.testing.assert_allclose(op.scale.array, scale, rtol=1e-6)
     assert int(op.zero_point.array) == zero_point
 
@@ -174,7 +174,7 @@ def test_a_range_of_zeros_has_scale_one() -> None:
     assert op.scale is not None
     assert op.scale.array == 1
     after = run_passes(graph, FUSED, feeds)
-    np.testing.assert_allclose(reference.run(after, feeds)["y0"], np.tile(np.float32([1, -1]), (3, 1)), atol=0.01)
+    np.testing.assert_allclose(reference.run(after, feeds)["y0"], [[1, -1]] * 3, atol=0.01)
 
 
 def test_subnormal_data_compile() -> None:
@@ -264,10 +264,10 @@ def test_a_softmax_alone_in_a_concat_keeps_its_scale() -> None:
 def test_values_that_overflow_name_their_layer(bad: float) -> None:
     p = FloatProgram()
     graph = p.finish(p(Mul(), p.input(N, 4), p.constant(np.full((1, 4), 3e38)), layer="scale"))
-    with pytest.raises(QCompilerError, match="layer 'scale'.*NaN or infinite"):
+    with pytest.raises(QCompilerError, match=r"layer 'scale'.*NaN or infinite"):
         run_passes(graph, CALIBRATED, {"x": np.full((2, 4), 10, np.float32)})
     with pytest.raises(QCompilerError, match="input 'x' holds NaN or infinity") as caught:
-        run_passes(graph, CALIBRATED, {"x": np.float32([[0] * 4, [0, 0, bad, 0]])})
+        run_passes(graph, CALIBRATED, {"x": np.array([[0] * 4, [0, 0, bad, 0]], np.float32)})
     assert caught.value.found == "in sample 1"
 
 
@@ -406,7 +406,7 @@ def test_requantizes_in_a_row_become_one() -> None:
 def test_tables_hold_every_result() -> None:
     p = FloatProgram()
     graph = p.finish(p(Sigmoid(), p.input(N, 1), layer="act"))
-    feeds = {"x": np.float32([[-4.0], [4.0]])}
+    feeds = {"x": np.array([[-4.0], [4.0]], np.float32)}
     after = run_passes(graph, FUSED, feeds)
     x = np.linspace(-6, 6, 999, dtype=np.float32).reshape(-1, 1)
     found = reference.run(after, {"x": x})["y0"]

@@ -118,7 +118,8 @@ def float_op_in_a_kernel_in_a_kernel(graph: Graph) -> None:
     value = first(graph, "quantize").result
     table = LookupTable(ConstantArray(np.zeros(256, np.int16)))
     outer, inner = Graph("body"), Graph("body")
-    inner.set_outputs([("0", Builder(inner)(table, inner.add_input("0", value.type), elem=Affine.per_tensor(I16, 1.0)))])
+    entry = Builder(inner)(table, inner.add_input("0", value.type), elem=Affine.per_tensor(I16, 1.0))
+    inner.set_outputs([("0", entry)])
     outer.set_outputs([("0", Builder(outer)(Fused(inner), outer.add_input("0", value.type)))])
     Builder(graph, loc=("smuggled",))(Fused(outer), value)
 

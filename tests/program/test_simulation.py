@@ -45,7 +45,9 @@ def unary(op: Op) -> Callable[[Builder, Value, Value], Value]:
 
 
 CASES: dict[str, tuple[Callable[[Builder, Value, Value], Value], int]] = {
-    "conv2d": (lambda b, x, y: b(Conv2D(pads=(1, 1, 1, 1), layout="NHWC"), x, constant(b, 5, 3, 3, 4), constant(b, 5)), 1),
+    "conv2d": (
+        lambda b, x, y: b(Conv2D(pads=(1, 1, 1, 1), layout="NHWC"), x, constant(b, 5, 3, 3, 4), constant(b, 5)), 1
+    ),
     "conv2d, relu": (
         lambda b, x, y: b(Relu(), b(Conv2D(layout="NHWC"), x, constant(b, 5, 3, 3, 4), constant(b, 5))), 1
     ),
@@ -92,7 +94,7 @@ def on_grid(elem: Affine, shape: tuple[int, ...], seed: int) -> NDArray[np.float
     rng = np.random.default_rng(seed)
     q = rng.integers(elem.qmin, elem.qmax + 1, shape)
     q.reshape(-1)[:3] = elem.qmin, elem.qmax, int(elem.zero_point.array)
-    return ((q - elem.zero_point.array) * np.float64(elem.scale.array)).astype(np.float32)
+    return np.asarray((q - elem.zero_point.array) * np.float64(elem.scale.array), np.float32)
 
 
 @pytest.mark.parametrize("case", CASES)

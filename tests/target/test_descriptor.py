@@ -38,6 +38,11 @@ from qcompiler.target.type_expression import parse_operand
 
 plugins.load()
 
+# One line of TOML.
+SOFTMAX = (
+    'softmax    = { in = ["act"], out = "act{scale=0.00390625 zero_point=-128}", arithmetic = "gemmlowp-softmax", '
+    "last_axis = true, max_axis_length = 8 }"
+)
 GOOD = """\
 schema = 1
 name = "chip"
@@ -55,7 +60,7 @@ acc  = { kind = "affine", storage = "i32", scale = "product(0,1)", zero_point = 
 requantize = { in = ["acc|act"], out = "act", arithmetic = "double", fuse = true }
 conv2d     = { in = ["act", "wt"], out = "acc", kernel = [1, 5], strides = [1, 2], dilations = [1, 1] }
 max_pool2d = { in = ["act"], out = "act", ties = "all", kernel = [2, 3], attributes = { layout = ["NHWC"] } }
-softmax    = { in = ["act"], out = "act{scale=0.00390625 zero_point=-128}", arithmetic = "gemmlowp-softmax", last_axis = true, max_axis_length = 8 }
+""" + SOFTMAX + """
 clamp      = { in = ["act"], out = "act", max_rank = 2 }
 """
 
@@ -96,15 +101,20 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     # What is replaced, by what, and what the message says.
     "unknown key": ('summary = "A chip"', 'sumary = "A chip"', "line 3: sumary: unknown key"),
     "unknown key of a row": ("fuse = true", "fused = true", "line 14: ops.requantize.fused: unknown key"),
-    "unknown key of a type": ('storage = "f32" }', 'storage = "f32", bits = 3 }', "line 8: types.real.bits: unknown key"),
+    "unknown key of a type": (
+        'storage = "f32" }', 'storage = "f32", bits = 3 }', "line 8: types.real.bits: unknown key"
+    ),
     "missing key": ('source = "Its manual"\n', "", "source: key is missing"),
     "another schema": ("schema = 1", "schema = 2", "line 1: schema"),
     "malformed name": ('name = "chip"', 'name = "My Chip"', "line 2: name"),
     "not toml": ("[types]", "[types", "not a TOML file: .*line 7"),
     "unknown op": ("clamp ", "clmap ", "line 18: ops.clmap: unknown op"),
-    "unknown storage": ('storage = "f32"', 'storage = "f31"', "line 8: types.real.storage: unknown number format 'f31'"),
+    "unknown storage": (
+        'storage = "f32"', 'storage = "f31"', "line 8: types.real.storage: unknown number format 'f31'"
+    ),
     "float storage of an affine type": (
-        'act  = { kind = "affine", storage = "i8"', 'act  = { kind = "affine", storage = "f32"', "line 9: types.act.storage"
+        'act  = { kind = "affine", storage = "i8"', 'act  = { kind = "affine", storage = "f32"',
+        "line 9: types.act.storage",
     ),
     "range outside": ("range = [-127, 127]", "range = [-127, 128]", r"line 10: types.wt.range: \[-127, 128\]"),
     "range turned around": ("range = [-127, 127]", "range = [127, -127]", "line 10: types.wt.range"),
@@ -163,7 +173,7 @@ def real(*shape: int) -> TensorType:
     ("node", "constraint"),
     [
         (node_of(Conv2D(), real(1, 4, 9, 9), real(2, 4, 5, 1), constants=(1,)), None),
-        (node_of(Conv2D(), real(1, 4, 9, 9), real(2, 4, 6, 1), constants=(1,)), r"kernel of conv2d must lie within \[1, 5\]"),
+        (node_of(Conv2D(), real(1, 4, 9, 9), real(2, 4, 6, 1), constants=(1,)), r"kernel of conv2d .* \[1, 5\]"),
         (node_of(Conv2D(strides=(1, 3)), real(1, 4, 9, 9), real(2, 4, 1, 1), constants=(1,)), "strides of conv2d"),
         (node_of(Conv2D(dilations=(2, 1)), real(1, 4, 9, 9), real(2, 4, 1, 1), constants=(1,)), "dilations of conv2d"),
         (node_of(Conv2D(), real(1, 4, 9, 9), real(2, 4, 1, 1)), "operand 1 of conv2d must be a constant"),
@@ -235,7 +245,9 @@ def test_a_choice_depends_on_constness() -> None:
     assert choose(row, 1, held).blocks == "channel"  # type: ignore[union-attr]
 
 
-WT = TypeSpec(kind="affine", storage=["i8", "u8"], blocks="tensor", zero_point=0, range=[-127, 127], scale=0.5)
+WT = TypeSpec.model_validate(
+    {"kind": "affine", "storage": ["i8", "u8"], "zero_point": 0, "range": [-127, 127], "scale": 0.5}
+)
 
 
 @pytest.mark.parametrize(
@@ -256,9 +268,8 @@ def test_affine_types_are_judged_by_their_parameters(elem: Affine, problem: str 
     assert (found is None) if problem is None else (found is not None and re.search(problem, found) is not None)
 
 
-def test_channel_types_admit_output_channels_only() -> None:
-    """Scales along the reduced axis are no per-channel weights."""
-    spec = TypeSpec(kind="affine", storage="i8", blocks="channel", zero_point=0)
+def test_channel_types_admit_several_scales() -> None:
+    spec = TypeSpec.model_validate({"kind": "affine", "storage": "i8", "blocks": "channel", "zero_point": 0})
     assert admits_affine(spec, Affine.blocked(I8, [[0.5], [0.25]], 0, (1, 4))) is None
 
 
