@@ -13,7 +13,7 @@ from qcompiler.ir import Affine, Constants, Graph, Node, Value, verify
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
-from qcompiler.ops.quantization import Requantize
+from qcompiler.ops.quantization import Dequantize, Requantize
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
 from qcompiler.target import Target, Violation, check_quantized_node
 
@@ -114,13 +114,13 @@ def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viola
 
 
 def _check_real_numbers(graph: Graph, node: Node, target: Target) -> None:
-    """Real numbers come from inputs into quantize, and from dequantize into outputs."""
+    """Real numbers come from inputs into quantize, and go from dequantize or constants into outputs."""
     for value in node.operands:
         if _is_real(value) and not (node.op.name == "quantize" and value.producer is None):
             raise _real_number(node, target, "an operand")
     for value in node.results:
         outputs_only = all(user is graph.terminator for user in value.users)
-        if _is_real(value) and not (node.op.name == "dequantize" and outputs_only):
+        if _is_real(value) and not (isinstance(node.op, Dequantize | Constant) and outputs_only):
             raise _real_number(node, target, "a result")
 
 

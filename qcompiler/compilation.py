@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler import plugins
+from qcompiler.analysis.cost import constant_bytes, count_ops
 from qcompiler.backends.ort import Bypass, FloatSession
 from qcompiler.calibration.data import CalibrationData, DataLike, open_data
 from qcompiler.compare import sqnr_db
@@ -20,7 +21,7 @@ from qcompiler.ir import Graph, Node, clone, read_program, verify, walk, write_d
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, Pass, Pipeline, Progress, silent
-from qcompiler.program import Program, constant_bytes
+from qcompiler.program import Program
 from qcompiler.target import Target, load_target
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _figures(original: Graph, program: Program, samples: CalibrationData | None)
     layers = {name for node in walk(original) if not isinstance(node.op, Constant) for name in node.loc}
     figures: dict[str, Any] = {
         "layers": len(layers),
-        "ops": program.ops_by_type(),
+        "ops": count_ops(program.graph),
         "bytes_before": constant_bytes(original),
         "bytes_after": constant_bytes(program.graph),
         "nodes": coverage.nodes, "host_nodes": coverage.host_nodes,

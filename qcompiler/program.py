@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, walk, write_program
 from qcompiler.ir.dimension import sample_elements
 from qcompiler.ops.constant import Constant
-from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize
 
 Array = NDArray[Any]
@@ -31,23 +31,6 @@ PROGRAM = "program.qir"
 CONSTANTS = "program.safetensors"
 _RUN_BYTES = 24 << 20
 """Samples run at a time are as many as keep the largest value below this."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of a program the target runs, and how much the host.
-
-    Attributes:
-        nodes: nodes without constants.
-        host_nodes: those that compute on real numbers, boundary conversions not counted.
-        macs: multiplications of one sample.
-        host_macs: those in host nodes.
-    """
-
-    nodes: int
-    host_nodes: int
-    macs: int
-    host_macs: int
 
 
 @dataclass
@@ -88,7 +71,11 @@ class Program:
             self._run_part({k: v[start : start + step] for k, v in feeds.items()}, step, quantized)
             for start in range(0, max(count, 1), step)
         ]
-        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        return {
+            output.name: np.concatenate([part[output.name] for part in parts])
+            if len(parts) > 1 and not _is_constant(output.value) else parts[0][output.name]
+            for output in self.graph.outputs
+        }
 
     def _run_part(self, feeds: dict[str, Array], step: int, quantized: bool) -> dict[str, Array]:
         count = self._sample_count(feeds)
@@ -96,7 +83,11 @@ class Program:
             # A program with a fixed batch always runs whole: the last sample is repeated and its results cut off.
             rows = {k: v[-1:] if count else np.zeros((1, *v.shape[1:]), v.dtype) for k, v in feeds.items()}
             feeds = {k: np.concatenate([v, np.repeat(rows[k], step - count, 0)]) for k, v in feeds.items()}
-            return {k: v[:count] for k, v in self._run_whole(feeds, quantized).items()}
+            results = self._run_whole(feeds, quantized)
+            return {
+                output.name: results[output.name] if _is_constant(output.value) else results[output.name][:count]
+                for output in self.graph.outputs
+            }
         return self._run_whole(feeds, quantized)
 
     def _run_whole(self, feeds: dict[str, Array], quantized: bool) -> dict[str, Array]:
@@ -157,26 +148,7 @@ class Program:
     @property
     def coverage(self) -> Coverage:
         """The host's share of nodes and multiplications."""
-        nodes = host = macs = host_macs = 0
-        for node in self.graph.nodes:
-            if isinstance(node.op, Constant):
-                continue
-            cost = node.op.multiply_accumulates([v.type for v in node.operands], [v.type for v in node.results])
-            boundary = node.op.name in ("quantize", "dequantize")
-            on_host = not boundary and any(
-                not isinstance(v.type.elem, Affine) and v.type.storage.is_float for v in (*node.operands, *node.results)
-            )
-            nodes, macs = nodes + 1, macs + cost
-            host, host_macs = host + on_host, host_macs + cost * on_host
-        return Coverage(nodes, host, macs, host_macs)
-
-    def ops_by_type(self) -> dict[str, int]:
-        """How often each op occurs, those inside fused kernels included; constants and kernels are not ops."""
-        counts: dict[str, int] = {}
-        for node in walk(self.graph):
-            if not isinstance(node.op, Constant | Fused):
-                counts[node.op.name] = counts.get(node.op.name, 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        return measure_coverage(self.graph)
 
     def save(self, folder: str | Path) -> None:
         """Write the artifact: program, constants and manifest. An artifact of the same name is replaced whole.
@@ -260,22 +232,13 @@ def _replace_artifact(staging: Path, folder: Path) -> None:
         (staging / name).replace(folder / name)
 
 
-def constant_bytes(graph: Graph) -> int:
-    """Bytes of all constants: weights, biases, tables, and the multipliers and shifts of arithmetic."""
-    total = 0
-    for node in walk(graph):
-        if isinstance(node.op, Constant):
-            total += node.op.value.array.size * math.ceil(node.result.type.storage.bits / 8)
-            continue
-        for value in node.op.attributes().values():
-            arrays = value.values() if isinstance(value, Mapping) else [value]
-            total += sum(getattr(getattr(a, "array", None), "nbytes", 0) for a in arrays)
-    return total
-
-
 def _before_dequantize(value: Value) -> Value:
     producer = value.producer
     return producer.operands[0] if producer is not None and isinstance(producer.op, Dequantize) else value
+
+
+def _is_constant(value: Value) -> bool:
+    return value.producer is not None and isinstance(value.producer.op, Constant)
 
 
 def _boundary(name: str, value: Value) -> dict[str, Any]:

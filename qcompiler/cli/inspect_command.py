@@ -42,10 +42,9 @@ def inspect_command(
 
 
 def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:
-    from qcompiler.program import Program, constant_bytes
+    from qcompiler.analysis.cost import constant_bytes, count_ops, measure_coverage
 
-    program = Program(graph)
-    coverage = program.coverage
+    coverage = measure_coverage(graph)
     rows = [("program", graph.name), ("read from", str(path))]
     if graph.target:
         rows.append(("target", graph.target))
@@ -54,7 +53,7 @@ def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:
     files = [f for f in path.iterdir() if f.is_file()] if path.is_dir() else [path]
     return [
         *rows,
-        ("ops", counted(program.ops_by_type()) or "none"),
+        ("ops", counted(count_ops(graph)) or "none"),
         ("nodes", str(coverage.nodes)),
         ("multiplications", f"{coverage.macs:,} a sample"),
         ("constants", readable_size(constant_bytes(graph))),
