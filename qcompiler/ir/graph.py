@@ -38,6 +38,10 @@ class Node:
     def operands(self) -> tuple[Value, ...]:
         return tuple(self._operands)
 
+    def operand(self, index: int) -> Value | None:
+        """Operand ``index`` in constant time; None where there is none."""
+        return self._operands[index] if 0 <= index < len(self._operands) else None
+
     @property
     def result(self) -> Value:
         """The only result."""

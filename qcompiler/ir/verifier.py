@@ -55,7 +55,7 @@ def _check_links(node: Node, defined: set[Value]) -> None:
 
 def _check_uses(value: Value, layer: str) -> None:
     for user, index in value.uses:
-        if not 0 <= index < len(user.operands) or user.operands[index] is not value:
+        if user.operand(index) is not value:
             raise QCompilerError("a value records a use that does not exist", layer=layer, found=repr(user))
 
 
