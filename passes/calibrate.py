@@ -17,8 +17,8 @@ from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 
-_SMALLEST_WEIGHT_SCALE = 2.0**-60
-"""Keeps scale products in float32's normal range."""
+_SMALLEST_PRODUCT = 2.0**-125
+"""Scales of accumulators are normal float32 numbers."""
 _BIAS_LIMIT = 2.0**30
 """Biases stay below this many steps, which leaves a bit of a 32-bit accumulator to the products."""
 
@@ -42,12 +42,13 @@ class Calibrate(Pass):
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
         for members in groups.values():
             _set_group(members, intervals)
-        raised = {n: _fit_bias(n) for n in graph.nodes if isinstance(n.op, Contraction) and len(n.operands) == 3}
+        raised = {n: _fit_accumulator(n) for n in graph.nodes if isinstance(n.op, Contraction)}
         layers = [node.layer for node, channels in raised.items() if channels]
         if layers:
             context.warn(
                 f"{sum(raised.values())} weight channels in {len(layers)} layers, {layers[0]!r} first, got a larger "
-                "scale so that their bias fits the accumulator: it is over 2**22 times as large as their weights"
+                "scale so that their bias fits the accumulator: it is over 2**22 times as large as their weights, or "
+                "these or the activations are vanishingly small"
             )
         return PassResult(graph, True)
 
@@ -99,7 +100,7 @@ def _set_weights(node: Node) -> None:
     empty = (low == 0) & (high == 0)
     if empty.any() and not empty.all():
         scale = np.where(empty, scale[~empty].max(), scale)
-    _set(node, np.maximum(scale, np.float32(_SMALLEST_WEIGHT_SCALE)), zero_point)
+    _set(node, scale, zero_point)
 
 
 def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -112,21 +113,23 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
     return cut.min(inner), cut.max(inner)
 
 
-def _fit_bias(node: Node) -> int:
-    """Raise the scale of weight channels whose bias would leave the accumulator; returns how many there were."""
+def _fit_accumulator(node: Node) -> int:
+    """Raise the scale of weight channels whose bias, or scale, would leave the accumulator; returns how many."""
     activation, weights = (v.producer for v in node.operands[:2])
-    bias = constant_value(node.operands[2])
-    if bias is None or activation is None or weights is None:
+    if activation is None or weights is None or constant_value(weights.operands[0]) is None:
         return 0
     x, w = activation.op, weights.op
     if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
         return 0
-    least = np.abs(bias.astype(np.float64)) / (float(x.scale.array) * _BIAS_LIMIT)
-    scale = w.scale.array
-    needed = np.maximum(scale, least.reshape(scale.shape) if scale.shape else least.max()).astype(np.float32)
-    raised = int((needed > scale).sum())
+    scale, x_scale = w.scale.array, float(x.scale.array)
+    least = np.full(scale.shape, _SMALLEST_PRODUCT / x_scale)
+    bias = constant_value(node.operands[2]) if len(node.operands) == 3 else None
+    if bias is not None:
+        needed = np.abs(bias.astype(np.float64)) / (x_scale * _BIAS_LIMIT)
+        least = np.maximum(least, needed.reshape(scale.shape) if scale.shape else needed.max())
+    raised = int((least > scale).sum())
     if raised:
-        _set(weights, needed, w.zero_point.array)
+        _set(weights, np.maximum(scale, least).astype(np.float32), w.zero_point.array)
     return raised
 
 

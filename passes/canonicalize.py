@@ -106,7 +106,10 @@ def _merge_reshapes(graph: Graph, node: Node) -> bool:
     inner = node.operands[0].producer
     if inner is None or not isinstance(inner.op, Reshape):
         return False
-    node.set_operand(0, inner.operands[0])
+    source = inner.operands[0]
+    if isinstance(source.origin, Untraced) and same_but_for_unit_axes(source.type.shape, inner.result.type.shape):
+        source.origin = inner.result.origin
+    node.set_operand(0, source)
     _erase_if_unused(graph, inner)
     return True
 
@@ -179,6 +182,9 @@ def _add_to_bias(graph: Graph, node: Node) -> bool:
         if array is None or contraction is None or not isinstance(contraction.op, Contraction):
             continue
         if only_user(value) is not node or value.type != node.result.type:
+            continue
+        if constant_value(contraction.operands[1]) is None:
+            # Without weights whose scale could give way, a large constant (a mask, say) would not fit a bias.
             continue
         bias = _as_bias(contraction, value, array)
         if bias is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qcompiler.ir import Builder, ConstantArray, Graph, Node, Tensor
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Builder, ConstantArray, Graph, Node, OpTypeError, Tensor
 from qcompiler.ops.constant import Constant
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 
@@ -44,7 +45,10 @@ def _fold(graph: Graph, node: Node) -> None:
         assert value.producer is not None
         assert isinstance(value.producer.op, Constant)
         operands.append(Tensor(value.type, value.producer.op.value.array))
-    arrays = node.op.evaluate(operands, [v.type for v in node.results])
+    try:
+        arrays = node.op.evaluate(operands, [v.type for v in node.results])
+    except OpTypeError as error:
+        raise QCompilerError(f"{node.op.name}: {error}", layer=node.layer) from error
     builder = Builder(graph, node, node.loc)
     producers = [v.producer for v in node.operands]
     for value, array in zip(node.results, arrays, strict=True):

@@ -218,7 +218,7 @@ class _Realization:
         op = node.op
         assert isinstance(op, ArithmeticOp)
         operands = [self.operand(v, node) for v in node.operands]
-        elem = None if row.tied else self.held_elem(node.result)
+        elem = self.held_elem(node.result)
         types = [v.type for v in operands]
         results = infer_types(op, types, elem)
         cited = op.citing(row.arithmetic or _no_arithmetic(row), types, results)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qcompiler.analysis.rewriting import scalar_value
 from qcompiler.ir import Builder, Graph, Node, Value
-from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Silu, Softplus, UnaryFunction
+from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Silu, Softplus, UnaryFunction
 from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 
@@ -17,10 +17,15 @@ Real = NDArray[np.float64]
 
 KNOWN: tuple[UnaryFunction, ...] = (
     Silu(), HardSwish(), Gelu("none"), Gelu("tanh"), HardSigmoid(1 / 6, 0.5), HardSigmoid(0.2, 0.5), Softplus(),
+    Mish(),
 )
 """The functions that models spell out in elementary ops."""
 
-_PROBES: Real = np.concatenate([np.linspace(-9, 9, 145), [-40.0, 40.0, 1e-3, -1e-3]])
+_INNER_PROBES: Real = np.linspace(-9, 9, 145)
+# Far out, too: a clamp at 65504 behind an activation is part of the function.
+_PROBES: Real = np.concatenate(
+    [_INNER_PROBES, [1e-3, -1e-3, 40.0, -40.0], [s * 10.0**k for k in range(2, 39) for s in (-1, 1)]]
+)
 
 
 @compiler_pass("recognize")
@@ -28,8 +33,8 @@ class Recognize(Pass):
     """Name activation functions that a model spells out in elementary ops.
 
     Nodes that together compute a function of one tensor, everything else being constant numbers, are evaluated on
-    probe points. Where the values agree with silu, hard swish, gelu (erf or tanh form), hard sigmoid or softplus to
-    1e-6, one node of that op replaces them: however the model ordered its multiplications.
+    probe points. Where the values agree with silu, hard swish, gelu (erf or tanh form), hard sigmoid, softplus or
+    mish to 1e-6, one node of that op replaces them: however the model ordered its multiplications.
     """
 
     max_nodes: int = option(12, "largest number of nodes that one function may consist of")
@@ -49,7 +54,7 @@ class Recognize(Pass):
             for function in KNOWN:
                 with np.errstate(all="ignore"):
                     expected = function.real(_PROBES)
-                if source.type == root.result.type and np.allclose(values, expected, rtol=1e-6, atol=1e-6):
+                if source.type == root.result.type and _agree(values, expected):
                     loc = tuple(dict.fromkeys(name for n in nodes for name in n.loc))
                     named = Builder(graph, root, loc)(function, source, origin=root.result.origin)
                     root.result.replace_uses(named)
@@ -80,9 +85,17 @@ def _functions_of_one_value(
         producer = latest.producer if latest else None
         if latest is None or producer not in positions or not _is_elementary(producer):
             return
-        if any(user not in inside for user in latest.users):
+        # Counted first: a value with very many users would make this search quadratic.
+        if len(latest.uses) > 2 * limit or any(user not in inside for user in latest.users):
             return
         inside.add(producer)
+
+
+def _agree(values: Real, expected: Real) -> bool:
+    """Whether two functions have the same values; where float64 overflows far out, they need not."""
+    finite = np.isfinite(values)
+    inner = len(_INNER_PROBES)
+    return bool(finite[:inner].all()) and np.allclose(values[finite], expected[finite], rtol=1e-6, atol=1e-6)
 
 
 def _is_elementary(node: Node) -> bool:

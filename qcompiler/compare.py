@@ -78,8 +78,9 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
     is compared with its original limited to the same range.
 
     Values that were folded away are recovered through the original program's own ops where that is exact: a padded,
-    sliced or reshaped tensor from its source, and the operand of a batch normalization, up to the channels' offset,
-    or of the addition of a constant, from the result.
+    sliced or reshaped tensor from its source; a step inside a function that became one table from the table's operand;
+    and the operand of a batch normalization, up to the channels' offset, or of the addition of a constant, from the
+    result.
 
     Args:
         original: a float program.
@@ -99,7 +100,8 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
         real[name] = in_original_terms(value, found[name]).reshape(expected[name].shape)
         target = _within_range(value, expected[name]) if _is_limited(value) else expected[name]
         entries.append(_difference(name, value.producer.layer if value.producer else "", target, real[name]))
-    entries.extend(_recovered(original, expected, real))
+    limited = {name for name, value in there.items() if _is_limited(value)}
+    entries.extend(_recovered(original, expected, real, limited))
     return entries
 
 
@@ -119,7 +121,9 @@ def _within_range(value: Value, real: Array) -> Array:
     return np.clip(real, *(quantization.scale * ends.astype(np.float32)))
 
 
-def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, Array]) -> list[ValueDifference]:
+def _recovered(
+    original: Graph, expected: Mapping[str, Array], found: dict[str, Array], limited: set[str]
+) -> list[ValueDifference]:
     """Differences of values that only the original program holds, by the ops that lead to them."""
     entries = []
     for node in original.nodes:
@@ -127,7 +131,14 @@ def _recovered(original: Graph, expected: Mapping[str, Array], found: dict[str, 
         source = _name(node.operands[0]) if node.operands else ""
         if Fact.VALUE_PRESERVING in node.op.facts and len(node.operands) == 1 and name in expected:
             if name not in found and source in found:
-                found[name] = _apply(node, found[source])
+                found[name] = _apply(node, [found[source]])
+                entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
+        elif Fact.ELEMENTWISE in node.op.facts and name in expected and name not in found:
+            # A limited operand lacks what this step would have seen of it.
+            names = [_name(v) for v in node.operands if not _is_constant(v)]
+            if all(n in found and n not in limited for n in names):
+                operands = [_constant(v) if _is_constant(v) else found[_name(v)] for v in node.operands]
+                found[name] = _apply(node, operands)
                 entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
         elif isinstance(node.op, BatchNorm) and source in expected and source not in found and name in found:
             entries.append(_before_normalization(node, node.op, source, expected[source], found[name]))
@@ -152,12 +163,12 @@ def _name(value: Value) -> str:
     return value.origin.name if isinstance(value.origin, Original) else ""
 
 
-def _apply(node: Node, array: Array) -> Array:
-    """The result of a value-preserving op."""
-    operand = node.operands[0].type
-    symbols = bound_symbols([operand], [operand.with_shape(array.shape)])
-    tensor = Tensor(operand.bind(symbols), array)
-    return node.op.bind(symbols).evaluate([tensor], [v.type.bind(symbols) for v in node.results])[0]
+def _apply(node: Node, arrays: list[Array]) -> Array:
+    """The first result of a node of the original program on other operands."""
+    types = [v.type for v in node.operands]
+    symbols = bound_symbols(types, [t.with_shape(a.shape) for t, a in zip(types, arrays, strict=True)])
+    tensors = [Tensor(t.bind(symbols), a) for t, a in zip(types, arrays, strict=True)]
+    return node.op.bind(symbols).evaluate(tensors, [v.type.bind(symbols) for v in node.results])[0]
 
 
 def _before_normalization(

@@ -94,6 +94,8 @@ def compile(
 
     graph = steps.run(clone(original), context, after_pass)
     graph.target = chosen.name
+    if not any(current.name == "verify-legal" for current in steps.passes):
+        context.warn(f"without the pass 'verify-legal' nothing shows that {chosen.name} can run this program")
     program = Program(graph, warnings=context.warnings)
     program.figures = _figures(original, program, samples)
     if checks:
@@ -119,8 +121,12 @@ def read_model(
         graph = model
     elif isinstance(model, str | Path) and str(model).endswith(".qir"):
         graph = read_program(Path(model))
-    else:
+    elif isinstance(model, str | Path) or hasattr(model, "SerializeToString"):
         graph = import_model(model, shapes=shapes, batch=batch)
+    else:
+        raise QCompilerError(
+            f"a model of type {type(model).__name__}", expected="a path, an onnx.ModelProto or a graph"
+        )
     verify(graph)
     return graph
 
@@ -173,7 +179,10 @@ class _Dumps:
             raise QCompilerError(f"cannot write IR dumps to {folder}: {error}") from error
 
     def write(self, name: str, graph: Graph) -> None:
-        write_dump(graph, self.folder / f"{self.count:03d}_{name}.qir")
+        try:
+            write_dump(graph, self.folder / f"{self.count:03d}_{name}.qir")
+        except OSError as error:
+            raise QCompilerError(f"cannot write IR dumps to {self.folder}: {error}") from error
         self.count += 1
 
 

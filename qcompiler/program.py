@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.batching import run_in_batches
 from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, walk, write_program
-from qcompiler.ir.dimension import sample_elements
-from qcompiler.ops.constant import Constant
+from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, write_program
 from qcompiler.ops.quantization import Dequantize
 
 Array = NDArray[Any]
@@ -29,8 +28,6 @@ Array = NDArray[Any]
 MANIFEST = "manifest.json"
 PROGRAM = "program.qir"
 CONSTANTS = "program.safetensors"
-_RUN_BYTES = 24 << 20
-"""Samples run at a time are as many as keep the largest value below this."""
 
 
 @dataclass
@@ -61,36 +58,14 @@ class Program:
             Outputs by name, samples along the first axis.
 
         Raises:
-            QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend.
+            QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend; a
+                number of samples that a fixed batch does not allow.
         """
         if backend not in (None, "reference"):
             raise QCompilerError(f"unknown backend {backend!r}", expected="reference")
-        feeds = self._check_inputs(inputs)
-        count, step = self._sample_count(feeds), self._samples_at_a_time()
-        parts = [
-            self._run_part({k: v[start : start + step] for k, v in feeds.items()}, step, quantized)
-            for start in range(0, max(count, 1), step)
-        ]
-        return {
-            output.name: np.concatenate([part[output.name] for part in parts])
-            if len(parts) > 1 and not _is_constant(output.value) else parts[0][output.name]
-            for output in self.graph.outputs
-        }
+        return run_in_batches(self.graph, self._check_inputs(inputs), lambda feeds: self._run_once(feeds, quantized))
 
-    def _run_part(self, feeds: dict[str, Array], step: int, quantized: bool) -> dict[str, Array]:
-        count = self._sample_count(feeds)
-        if not self._batch_is_free() and count < step:
-            # A program with a fixed batch always runs whole: the last sample is repeated and its results cut off.
-            rows = {k: v[-1:] if count else np.zeros((1, *v.shape[1:]), v.dtype) for k, v in feeds.items()}
-            feeds = {k: np.concatenate([v, np.repeat(rows[k], step - count, 0)]) for k, v in feeds.items()}
-            results = self._run_whole(feeds, quantized)
-            return {
-                output.name: results[output.name] if _is_constant(output.value) else results[output.name][:count]
-                for output in self.graph.outputs
-            }
-        return self._run_whole(feeds, quantized)
-
-    def _run_whole(self, feeds: dict[str, Array], quantized: bool) -> dict[str, Array]:
+    def _run_once(self, feeds: Mapping[str, Array], quantized: bool) -> dict[str, Array]:
         if not quantized:
             return reference.run(self.graph, feeds)
         wanted = {o.name: _before_dequantize(o.value) for o in self.graph.outputs}
@@ -109,6 +84,8 @@ class Program:
                 names = ", ".join(v.name for v in self.graph.inputs)
                 raise QCompilerError("one array for several inputs", fix=f"give a dict of arrays: {names}")
             inputs = {self.graph.inputs[0].name: inputs}
+        if not isinstance(inputs, Mapping):
+            raise QCompilerError(f"inputs of type {type(inputs).__name__}", expected="an array or a dict of arrays")
         feeds = {}
         for value in self.graph.inputs:
             if value.name not in inputs:
@@ -129,21 +106,6 @@ class Program:
         if unknown:
             raise QCompilerError(f"the program has no input {min(unknown)!r}", expected=", ".join(feeds))
         return feeds
-
-    def _sample_count(self, feeds: Mapping[str, Array]) -> int:
-        counts = {name: len(a) for name, a in feeds.items() if a.ndim}
-        if len(set(counts.values())) > 1:
-            raise QCompilerError("inputs have different numbers of samples", found=str(counts))
-        return next(iter(counts.values()), 1)
-
-    def _batch_is_free(self) -> bool:
-        return any(v.type.carries_batch for v in self.graph.inputs)
-
-    def _samples_at_a_time(self) -> int:
-        if not self._batch_is_free():
-            return next((int(str(v.type.shape[0])) for v in self.graph.inputs if v.type.shape), 1)
-        largest = max((sample_elements(v.type.shape) for n in walk(self.graph) for v in n.results), default=1)
-        return max(1, min(64, _RUN_BYTES // (8 * largest)))
 
     @property
     def coverage(self) -> Coverage:
@@ -200,7 +162,7 @@ def load(folder: str | Path) -> Program:
         path = folder / name
         if not path.is_file() or _hash(path) != expected:
             raise QCompilerError(f"{path} is damaged or missing", fix="compile the model again")
-    return Program(read_program(folder / PROGRAM), figures)
+    return Program(read_program(folder / PROGRAM), figures, list(figures.get("warnings", [])))
 
 
 def check_output_folder(folder: Path) -> None:
@@ -235,10 +197,6 @@ def _replace_artifact(staging: Path, folder: Path) -> None:
 def _before_dequantize(value: Value) -> Value:
     producer = value.producer
     return producer.operands[0] if producer is not None and isinstance(producer.op, Dequantize) else value
-
-
-def _is_constant(value: Value) -> bool:
-    return value.producer is not None and isinstance(value.producer.op, Constant)
 
 
 def _boundary(name: str, value: Value) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from qcompiler.ops import activation
 from qcompiler.ops.quantization import Cast, FakeQuant
 
 _SAME_ATTRIBUTES = {
-    "relu": "Relu", "leaky_relu": "LeakyRelu", "elu": "Elu", "selu": "Selu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-    "hard_sigmoid": "HardSigmoid", "hard_swish": "HardSwish", "gelu": "Gelu", "softplus": "Softplus",
-    "softsign": "Softsign", "erf": "Erf", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal",
-    "abs": "Abs", "negate": "Neg", "floor": "Floor", "ceil": "Ceil",
+    "relu": "Relu", "leaky_relu": "LeakyRelu", "elu": "Elu", "celu": "Celu", "selu": "Selu", "sigmoid": "Sigmoid",
+    "tanh": "Tanh", "hard_sigmoid": "HardSigmoid", "hard_swish": "HardSwish", "gelu": "Gelu",
+    "softplus": "Softplus", "softsign": "Softsign", "erf": "Erf", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
+    "reciprocal": "Reciprocal", "abs": "Abs", "negate": "Neg", "floor": "Floor", "ceil": "Ceil",
 }
 """Functions of one number whose attributes ONNX spells as the op does."""
 
@@ -40,6 +40,11 @@ def _binary(emitter: OnnxEmitter, node: Node, names: list[str]) -> str:
 @elementwise("silu")
 def _silu(emitter: OnnxEmitter, node: Node, names: list[str]) -> str:
     return emitter.emit("Mul", [names[0], emitter.emit("Sigmoid", names)])
+
+
+@elementwise("mish")
+def _mish(emitter: OnnxEmitter, node: Node, names: list[str]) -> str:
+    return emitter.emit("Mul", [names[0], emitter.emit("Tanh", [emitter.emit("Softplus", names)])])
 
 
 @elementwise("clip")

@@ -62,6 +62,7 @@ class FloatSession:
         # Where each fetched value comes from: a constant array, a feed, or an output of the session.
         self._sources: list[Array | str | int] = []
         outputs: dict[str, TensorType] = {}
+        positions: dict[str, int] = {}
         for value in fetched:
             root = emitter.resolve(value)
             if root in emitter.static:
@@ -71,7 +72,7 @@ class FloatSession:
             else:
                 name = emitter.name(root)
                 outputs.setdefault(name, root.type)
-                self._sources.append(list(outputs).index(name))
+                self._sources.append(positions.setdefault(name, len(positions)))
         self._output_names = list(outputs)
         self._session = _load(emitter, list(outputs.items()), threads) if outputs else None
         self._model_inputs = {value.name: name for value, name in emitter.inputs.items()}

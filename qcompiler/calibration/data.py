@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.batching import fixed_rows
 from qcompiler.calibration.sources import ArraySource, FileSequence, Source, Spool, npy_source, npz_members
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, SymbolicDim, Value
+from qcompiler.ir import Graph, Value
 from qcompiler.ir.dimension import format_shape
 
 Array = NDArray[Any]
@@ -39,10 +40,10 @@ class CalibrationData:
                     f"the data lack input {value.name!r}", found="arrays " + ", ".join(map(repr, sources)),
                     fix="name the arrays after the model's inputs",
                 )
-            counts[value.name] = _sample_count(value, sources[value.name])
+            counts[value.name] = _run_count(value, sources[value.name])
         if len(set(counts.values())) > 1:
             raise QCompilerError("the inputs have different numbers of samples", found=str(counts))
-        self.count = next(iter(counts.values()), 0)
+        self.count = next(iter(counts.values()), 0) * (fixed_rows(inputs[0]) if inputs else 1)
 
     def __len__(self) -> int:
         return self.count
@@ -56,8 +57,8 @@ class CalibrationData:
             QCompilerError: a sample holds NaN or infinity; names input and sample.
         """
         free = bool(self.inputs) and all(v.type.carries_batch for v in self.inputs)
-        step = max(1, size // _rows_of_one_run(self.inputs)) if free else 1
-        streams = [self.sources[v.name].stream(step * _rows(v)) for v in self.inputs]
+        step = max(1, size // max(map(fixed_rows, self.inputs))) if free else 1
+        streams = [self.sources[v.name].stream(step * fixed_rows(v)) for v in self.inputs]
         done = 0
         for arrays in zip(*streams, strict=True):
             for value, array in zip(self.inputs, arrays, strict=True):
@@ -171,25 +172,19 @@ def _only_input(inputs: list[Value]) -> Value:
     return inputs[0]
 
 
-def _rows(value: Value) -> int:
-    """Rows of an input that one run of the program takes: 1 where the batch is free."""
-    leading = value.type.shape[0] if value.type.shape else 1
-    return leading.coefficient if isinstance(leading, SymbolicDim) else leading
-
-
-def _rows_of_one_run(inputs: list[Value]) -> int:
-    return max(_rows(v) for v in inputs)
-
-
-def _sample_count(value: Value, source: Source) -> int:
+def _run_count(value: Value, source: Source) -> int:
+    """How many runs of the program the samples of an input fill."""
+    if not value.type.shape:
+        raise QCompilerError(f"input {value.name!r} is a single number and has no axis of samples",
+                             fix="make it a constant of the model")
     _check_sample(value, source.dtype, source.shape, f"input {value.name!r}")
-    rows, each = source.shape[0], _rows(value)
+    rows, each = source.shape[0], fixed_rows(value)
     if rows % each:
         raise QCompilerError(
             f"input {value.name!r} has {rows} samples, the model takes {each} at a time",
             fix=f"give a multiple of {each}",
         )
-    return rows
+    return rows // each
 
 
 def _check_sample(value: Value, dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:

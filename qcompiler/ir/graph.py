@@ -50,8 +50,8 @@ class Node:
 
     @property
     def layer(self) -> str:
-        """The user's layer names, joined; the op's name where there are none."""
-        return " + ".join(self.loc) or self.op.name
+        """The user's layer names, joined; empty where there are none."""
+        return " + ".join(self.loc)
 
     def set_operand(self, index: int, value: Value) -> None:
         """Use ``value`` as operand ``index``."""

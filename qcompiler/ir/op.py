@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.ir.constant_array import ConstantArray
@@ -186,8 +185,3 @@ def require(condition: bool, message: str) -> None:
     """Raise a type error with ``message`` unless ``condition`` holds."""
     if not condition:
         raise OpTypeError(message)
-
-
-def same_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
-    """``array`` as ``dtype``, without a copy where it has it already."""
-    return array.astype(dtype, copy=False)

@@ -210,7 +210,7 @@ def _number(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, np.float32):
         return format_float32(value)
-    return repr(float(value)) if np.issubdtype(type(value), np.floating) else str(value)
+    return str(value) if isinstance(value, np.integer) else repr(float(value))
 
 
 def _has_other_nan(array: np.ndarray[Any, Any]) -> bool:

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from qcompiler.numerics.registry import arithmetic, check_choice
 from qcompiler.numerics.rounding import REAL_ROUNDINGS, Int64
 
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Scales are normal float32 numbers."""
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -103,6 +106,5 @@ def parameters_from_range(
 
 
 def _positive(scale: NDArray[np.float64], degenerate: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """``scale`` as normal float32 numbers, 1 where the range is degenerate."""
-    tiny = float(np.finfo(np.float32).tiny)
-    return np.where(degenerate, 1.0, np.maximum(scale, tiny)).astype(np.float32)
+    """``scale`` as float32 numbers of at least ``_SMALLEST_SCALE``, 1 where the range is degenerate."""
+    return np.where(degenerate, 1.0, np.maximum(scale, _SMALLEST_SCALE)).astype(np.float32)

@@ -5,10 +5,8 @@ Source: gemmlowp ``fixedpoint/fixedpoint.h`` and LiteRT ``kernels/internal/commo
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qcompiler.numerics.rounding import Int64, round_half_away, shift_half_away
 
@@ -101,7 +99,3 @@ def leading_zeros32(x: Int64) -> Int64:
     """Leading zero bits of each positive 32-bit integer."""
     _, bit_length = np.frexp(x.astype(np.float64))
     return (32 - bit_length).astype(np.int64)
-
-
-def as_int64(x: NDArray[Any]) -> Int64:
-    return x.astype(np.int64, copy=False)

@@ -106,6 +106,20 @@ class Elu(UnaryFunction):
         return np.where(x >= 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
 
+@op("celu")
+class Celu(UnaryFunction):
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere."""
+
+    alpha: float = 1.0
+
+    def real(self, x: Real) -> Real:
+        return np.where(x >= 0, x, self.alpha * np.expm1(np.minimum(x, 0) / self.alpha))
+
+    def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        require(self.alpha > 0, f"alpha must be positive, found {self.alpha}")
+        return super().infer_elems(operands)
+
+
 @op("selu")
 class Selu(UnaryFunction):
     """gamma * elu(x)."""
@@ -190,6 +204,14 @@ class Softplus(UnaryFunction):
 
     def real(self, x: Real) -> Real:
         return np.asarray(np.logaddexp(x, 0.0))
+
+
+@op("mish")
+class Mish(UnaryFunction):
+    """x * tanh(log(1 + exp(x)))."""
+
+    def real(self, x: Real) -> Real:
+        return np.asarray(x * np.tanh(np.logaddexp(x, 0.0)))
 
 
 @op("softsign")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qcompiler.ir.dimension import Dim, Shape, SymbolicDim, broadcast_shapes, sample_elements
+from qcompiler.ir.dimension import Dim, Shape, broadcast_shapes, sample_elements
 from qcompiler.ir.op import Array, Fact, Op, OpTypeError, Tensor, op, require
 from qcompiler.ir.scalar import Scalar
 from qcompiler.ir.types import Affine, Elem, TensorType, channel_blocks
@@ -255,8 +255,7 @@ class Matmul(Contraction):
         return rank - 1
 
     def reduction_length(self, operands: Sequence[TensorType]) -> int:
-        last = operands[0].shape[-1]
-        return last.coefficient if isinstance(last, SymbolicDim) else last
+        return static_dim(operands[0].shape[-1], "reduced axis")
 
     def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
         operand_count(operands, 2, 3)
@@ -264,6 +263,7 @@ class Matmul(Contraction):
         require(len(x) >= 2 and len(w) >= 2, "needs operands of rank 2 or more")
         terms, outputs = (w[-1], w[-2]) if self.transpose_b else (w[-2], w[-1])
         require(x[-1] == terms, f"reduces over {x[-1]} and {terms} elements")
+        static_dim(terms, "reduced axis")
         if len(operands) == 3:
             require(operands[2].shape == (outputs,), f"bias must have shape [{outputs}]")
         try:

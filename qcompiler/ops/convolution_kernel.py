@@ -56,9 +56,9 @@ def _dense(x: Array, w: Array, strides: Pair, dilations: Pair) -> Array:
     patches = windows(source, (kernel_height, kernel_width), strides, dilations).transpose(0, 1, 2, 4, 5, 3)
     step = max(_PATCH_BYTES // max(patches[:1].size * plan.carrier.itemsize, 1), 1)
     parts = []
-    for start in range(0, len(x), step):
+    for start in range(0, max(len(x), 1), step):
         block = patches[start : start + step]
-        parts.append(plan.multiply(block.reshape(*block.shape[:3], -1), weights))
+        parts.append(plan.multiply(block.reshape(*block.shape[:3], len(weights)), weights))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

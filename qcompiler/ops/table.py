@@ -32,11 +32,9 @@ class LookupTable(Op):
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         elem = affine(operands[0])
         require(elem.is_per_tensor, f"needs one scale for the whole tensor, found {elem}")
+        require(elem.storage.bits <= 8, f"a table needs an operand of at most 8 bits, found {elem.storage}")
         entries = 1 << elem.storage.bits
-        require(
-            elem.storage.bits <= 8 and self.table.shape == (entries,),
-            f"a table for {elem.storage} has {entries} entries, found {self.table.shape}",
-        )
+        require(self.table.shape == (entries,), f"a table for {elem.storage} has {entries} entries: {self.table.shape}")
         return (None,)
 
     def verify(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:

@@ -16,7 +16,7 @@ from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.ir import OPS, Builder, ConstantArray, Graph, Op, Scalar, Shape, SymbolicDim, TensorType
 from qcompiler.ir.scalar import F32, I8, I32, I64
-from qcompiler.ops.activation import Clip, Elu, Gelu, HardSigmoid, LeakyRelu, Power, Selu
+from qcompiler.ops.activation import Celu, Clip, Elu, Gelu, HardSigmoid, LeakyRelu, Power, Selu
 from qcompiler.ops.binary import Prelu
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Conv2D, ConvTranspose2D, Matmul
@@ -293,14 +293,15 @@ CASES: dict[str, Callable[[Generator], Case]] = {
     **{
         name: unary(name, -8, 8)
         for name in (
-            "relu", "sigmoid", "tanh", "hard_swish", "silu", "softplus", "softsign", "erf", "exp", "abs", "negate",
-            "floor", "ceil",
+            "relu", "sigmoid", "tanh", "hard_swish", "silu", "mish", "softplus", "softsign", "erf", "exp", "abs",
+            "negate", "floor", "ceil",
         )
     },
     **{name: unary(name, 0.05, 8) for name in ("log", "sqrt", "reciprocal")},
     "clip": clip,
     "leaky_relu": lambda rng: Case(LeakyRelu(float(rng.uniform(-1, 1))), [Operand(batched(rng))]),
     "elu": lambda rng: Case(Elu(float(rng.uniform(0.1, 2))), [Operand(batched(rng))]),
+    "celu": lambda rng: Case(Celu(float(rng.uniform(0.1, 2))), [Operand(batched(rng))]),
     "selu": lambda rng: Case(Selu(1.5, float(rng.uniform(0.1, 2))), [Operand(batched(rng))]),
     "hard_sigmoid": lambda rng: Case(HardSigmoid(float(rng.uniform(0.1, 1)), 0.4), [Operand(batched(rng))]),
     "gelu": lambda rng: Case(Gelu("tanh" if coin(rng) else "none"), [Operand(batched(rng), low=-6, high=6)]),

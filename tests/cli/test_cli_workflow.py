@@ -102,7 +102,9 @@ def test_compilation_goes_on_from_a_dump() -> None:
 
 
 def test_data_are_needed_only_where_a_pass_needs_them() -> None:
-    succeed("compile", "model.onnx", "--target", "tpu-int8", "-p", "simplify,legalize", "-o", "build")
+    compiled = invoke("compile", "model.onnx", "--target", "tpu-int8", "-p", "simplify,legalize", "-o", "build")
+    assert compiled.exit_code == 0
+    assert "without the pass 'verify-legal'" in compiled.stderr
     x = images(2)
     np.save("x.npy", x)
     succeed("run", "build", "--data", "x.npy", "-o", "y.npz")

@@ -37,6 +37,8 @@ def rng() -> np.random.Generator:
         ("LeakyRelu", {"alpha": 0.3}, "leaky_relu"),
         ("Elu", {}, "elu"),
         ("Elu", {"alpha": 0.5}, "elu"),
+        ("Celu", {}, "celu"),
+        ("Celu", {"alpha": 0.5}, "celu"),
         ("Selu", {}, "selu"),
         ("Selu", {"alpha": 1.5, "gamma": 2.0}, "selu"),
         ("Sigmoid", {}, "sigmoid"),
@@ -64,6 +66,15 @@ def test_unary(rng: np.random.Generator, op_type: str, attributes: dict[str, Any
 @pytest.mark.parametrize("op_type", ["Sqrt", "Log", "Reciprocal"])
 def test_unary_of_positive(rng: np.random.Generator, op_type: str) -> None:
     compare(node_model(op_type, X), {"x": np.abs(sample(rng)) + F(0.125)})
+
+
+def test_mish(rng: np.random.Generator) -> None:
+    assert op_names(compare(node_model("Mish", X, opset=18), {"x": sample(rng)})) == ["mish"]
+
+
+def test_celu_that_divides_by_zero_is_refused() -> None:
+    with pytest.raises(QCompilerError, match=r"layer 'layer': celu: alpha must be positive, found 0\.0"):
+        import_model(node_model("Celu", X, alpha=0.0))
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

@@ -66,11 +66,24 @@ def test_pool_of_one_axis(rng: np.random.Generator, op_type: str) -> None:
     assert op_names(graph) == ["reshape", f"{op_type[:-4].lower()}_pool2d", "reshape"]
 
 
-def test_ceil_mode_with_a_window_in_the_padding() -> None:
+@pytest.mark.parametrize(
+    ("op_type", "attributes"),
+    [("MaxPool", {}), ("AveragePool", {"count_include_pad": 0}), ("AveragePool", {"count_include_pad": 1})],
+)
+def test_ceil_mode_leaves_out_a_window_in_the_padding(
+    rng: np.random.Generator, op_type: str, attributes: dict[str, Any]
+) -> None:
+    # Height 5 and 1 row of padding on both sides: the windows start at 0, 2, 4, and not at 6, where no row is left.
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}
+    x = rng.standard_normal((2, 1, 5, 6)).astype(F)
+    graph = compare(node_model(op_type, {"x": (F, ["N", 1, 5, 6])}, **window, **attributes), {"x": x})
+    assert graph.outputs[0].value.type.shape[2:] == (3, 4)
+
+
+def test_ceil_mode_leaves_out_a_window_in_one_dimension(rng: np.random.Generator) -> None:
     # Size 4, padding 1 at the end, stride 4: the second window would start in the padding.
     model = node_model("MaxPool", {"x": (F, ["N", 1, 4])}, kernel_shape=[2], strides=[4], pads=[0, 1], ceil_mode=1)
-    with pytest.raises(QCompilerError, match="ceil_mode with a window that lies in the padding"):
-        import_model(model)
+    compare(model, {"x": rng.standard_normal((2, 1, 4)).astype(F)}, exact=True)
 
 
 @pytest.mark.parametrize(("op_type", "op"), [("GlobalAveragePool", "mean"), ("GlobalMaxPool", "reduce_max")])
@@ -153,7 +166,13 @@ def test_softmax(rng: np.random.Generator, op_type: str, opset: int, axis: int |
     attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     model = node_model(op_type, X, opset=opset, **attributes)
     graph = compare(model, {"x": 4 * rng.standard_normal((2, 3, 9, 8)).astype(F)})
-    assert len(op_names(graph)) == ops + (op_type == "LogSoftmax")
+    # The logarithm takes maximum, difference, exponentials, sum, logarithm, difference.
+    assert len(op_names(graph)) == ops + (5 if op_type == "LogSoftmax" else 0)
+
+
+def test_log_softmax_of_large_differences(rng: np.random.Generator) -> None:
+    x = rng.uniform(-300, 300, (2, 3, 9, 8)).astype(F)  # softmax itself is 0 in float32
+    compare(node_model("LogSoftmax", X, axis=-1), {"x": x})
 
 
 @pytest.mark.parametrize("axis", [-1, 2])

@@ -303,6 +303,24 @@ def test_expand_and_constant_of_shape(rng: np.random.Generator) -> None:
     assert op_names(compare(model, feed(rng))) == ["expand", "expand", "add", "add"]
 
 
+def test_tile(rng: np.random.Generator) -> None:
+    model = node_model("Tile", X, {"repeats": np.asarray([1] * (len(X["x"][1]) - 2) + [2, 3])})
+    assert op_names(compare(model, feed(rng), exact=True)) == ["concat", "concat"]
+
+
+def test_tile_by_one_is_the_identity(rng: np.random.Generator) -> None:
+    model = node_model("Tile", X, {"repeats": np.ones(len(X["x"][1]), np.int64)})
+    assert op_names(compare(model, feed(rng), exact=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("repeats", "problem"), [([2, 1, 1, 1], "axis 0 has the free size N"), ([1, 0, 1, 1], r"repeats \[1, 0, 1, 1\]")],
+)
+def test_tile_that_is_refused(repeats: list[int], problem: str) -> None:
+    with pytest.raises(QCompilerError, match=problem):
+        import_model(node_model("Tile", {"x": (F, ["N", 2, 3, 4])}, {"repeats": np.asarray(repeats)}))
+
+
 def test_fixed_shapes_are_evaluated(rng: np.random.Generator) -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], start=1), helper.make_node("Size", ["x"], ["size"]),

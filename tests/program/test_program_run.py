@@ -114,7 +114,7 @@ REFUSED = {
     "shape": ({**GOOD, "left": GOOD["left"][:, :4]}, "input 'left' does not fit"),
     "rank": ({**GOOD, "left": GOOD["left"][0]}, "input 'left' does not fit"),
     "nan": ({**GOOD, "left": np.full((3, 5), np.nan, np.float32)}, "input 'left' holds NaN"),
-    "counts": ({**GOOD, "left": GOOD["left"][:2]}, "different numbers of samples"),
+    "counts": ({**GOOD, "left": GOOD["left"][:2]}, "do not fill the program's fixed batch"),
 }
 
 

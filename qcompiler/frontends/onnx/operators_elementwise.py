@@ -36,6 +36,7 @@ UNARY: dict[str, Callable[[Layer], Op]] = {
     "Relu": lambda n: activation.Relu(),
     "LeakyRelu": lambda n: activation.LeakyRelu(n.number("alpha", 0.01)),
     "Elu": lambda n: activation.Elu(n.number("alpha", 1.0)),
+    "Celu": lambda n: activation.Celu(n.number("alpha", 1.0)),
     "Selu": lambda n: activation.Selu(
         n.number("alpha", 1.67326319217681884765625), n.number("gamma", 1.05070102214813232421875)
     ),
@@ -45,6 +46,7 @@ UNARY: dict[str, Callable[[Layer], Op]] = {
     "HardSwish": lambda n: activation.HardSwish(),
     "Gelu": lambda n: activation.Gelu(n.text("approximate", "none")),
     "Softplus": lambda n: activation.Softplus(),
+    "Mish": lambda n: activation.Mish(),
     "Softsign": lambda n: activation.Softsign(),
     "Erf": lambda n: activation.Erf(),
     "Exp": lambda n: activation.Exp(),

@@ -6,10 +6,10 @@ from qcompiler.frontends.onnx.layer import Layer, UnsupportedOperator, handles
 from qcompiler.frontends.onnx.operators_elementwise import float_operand
 from qcompiler.ir import Value
 from qcompiler.ir.dimension import element_count
-from qcompiler.ops.activation import Log, Sqrt
+from qcompiler.ops.activation import Exp, Log, Sqrt
 from qcompiler.ops.binary import Add, Div, Mul, Sub
 from qcompiler.ops.normalization import BatchNorm, Softmax
-from qcompiler.ops.reduction import Mean
+from qcompiler.ops.reduction import Mean, ReduceMax, ReduceSum
 from qcompiler.ops.shape import Reshape
 
 
@@ -33,10 +33,19 @@ def _softmax(layer: Layer) -> Value:
             x = layer.emit(Reshape((*shape[:axis], element_count(shape[axis:]))), x)
         except ValueError as error:
             raise UnsupportedOperator(str(error)) from error
-    result = layer.emit(Softmax(axis), x)
-    if layer.op_type == "LogSoftmax":
-        result = layer.emit(Log(), result)
+    result = layer.emit(Softmax(axis), x) if layer.op_type == "Softmax" else _log_softmax(layer, x, axis)
     return layer.emit(Reshape(shape), result) if flattened else result
+
+
+def _log_softmax(layer: Layer, x: Value, axis: int) -> Value:
+    """s - log(sum(exp(s))) with s = x - max(x).
+
+    The logarithm of a softmax would be the same number, but not where the softmax is too small for its format: 0 in
+    8 bits stands for everything below 1/512.
+    """
+    shifted = layer.emit(Sub(), x, layer.emit(ReduceMax((axis,)), x))
+    total = layer.emit(ReduceSum((axis,)), layer.emit(Exp(), shifted))
+    return layer.emit(Sub(), shifted, layer.emit(Log(), total))
 
 
 @handles("LayerNormalization")

@@ -88,6 +88,19 @@ def _expand(layer: Layer) -> Value:
     return x if unchanged else layer.emit(Expand(tuple(target)), x)
 
 
+@handles("Tile")
+def _tile(layer: Layer) -> Value:
+    x = layer.operand(0)
+    repeats = layer.fixed_integers(1, "the repeats operand")
+    if len(repeats) != x.type.rank or min(repeats, default=1) < 1:
+        raise layer.invalid(f"repeats {repeats} do not fit an operand of rank {x.type.rank}")
+    for axis, count in enumerate(repeats):
+        if count > 1:
+            static_sizes(layer, x.type.shape, [axis])
+            x = layer.emit(Concat(axis), *[x] * count)
+    return x
+
+
 @handles("ConstantOfShape")
 def _constant_of_shape(layer: Layer) -> Value:
     """Only shapes that hold the batch come here; others are evaluated at import."""

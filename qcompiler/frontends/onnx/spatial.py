@@ -41,7 +41,7 @@ class Window:
             transposed: whether the padding is that of a transposed convolution.
 
         Raises:
-            UnsupportedOperator: not one or two spatial axes, negative padding, or a ceil_mode that is not exact.
+            UnsupportedOperator: not one or two spatial axes, or negative padding.
         """
         count = x.type.rank - 2
         if count not in (1, 2):
@@ -64,9 +64,9 @@ class Window:
             padded = [b + s + a for b, s, a in zip(before, sizes, after, strict=True)]
             for i in range(count):
                 extension[i] = -(padded[i] - spans[i]) % strides[i]
-                # The last window would see nothing but padding: implementations disagree about it.
-                if extension[i] and padded[i] + extension[i] - spans[i] >= sizes[i] + before[i]:
-                    raise UnsupportedOperator("ceil_mode with a window that lies in the padding")
+                # A last window that starts in the end padding is left out (ONNX 1.16, PyTorch, ONNX Runtime).
+                if padded[i] + extension[i] - spans[i] >= sizes[i] + before[i]:
+                    extension[i] = 0
         return cls(
             _pair(kernel, 1), _pair(strides, 1), _pair(dilations, 1), (*_pair(before, 0), *_pair(after, 0)),
             _pair(extension, 0), _pair(extra, 0),
