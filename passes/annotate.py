@@ -64,7 +64,8 @@ class _Marks:
             self.held_behind_clamp.add(node.result)
             return
         for value in node.results:
-            self.quantized(value, spec, (), node)
+            if value.type.storage.is_float:
+                self.quantized(value, spec, (), node)
 
     def mark_outputs(self) -> None:
         """Let the program return what the target holds."""

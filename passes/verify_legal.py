@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize, Requantize
+from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
-from qcompiler.target import Target, Violation, check_quantized_node
+from qcompiler.target import Target, Violation, check_boundary, check_quantized_node
 
 
 @compiler_pass("verify-legal")
@@ -25,12 +27,20 @@ class VerifyLegal(Pass):
     The program is well formed, so every type is true. Every node is judged by the storage types, parameters,
     attributes and arithmetic that it has, not by names: real numbers occur only before ``quantize`` and behind
     ``dequantize``; requantize constants are those of the scales behind them; no input can overflow an accumulator
-    where the descriptor forbids it.
+    where the descriptor forbids it, nor a number inside an arithmetic.
     """
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
         verify(graph)
+        for value in (*graph.inputs, *(o.value for o in graph.outputs)):
+            violation = check_boundary(target, value)
+            if violation:
+                raise QCompilerError(
+                    f"an input or output is not legal on target {target.name!r}",
+                    layer=value.producer.layer if value.producer else f"input {value.name}",
+                    expected=violation.constraint, found=violation.found,
+                )
         for node in graph.nodes:
             _check(target, node, {})
             if isinstance(node.op, Fused):
@@ -58,19 +68,26 @@ def _violation(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viol
     violation = check_quantized_node(target, node, outer)
     if violation is None and isinstance(node.op, Requantize):
         violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer)
+    if violation is None and isinstance(node.op, ArithmeticOp) and node.op.arithmetic is not None:
+        violation = _inner_overflow(target, node, node.op)
     if violation is None and isinstance(node.op, Contraction):
         violation = _overflow(target, node, outer)
     return violation
 
 
 def _kernel_violation(target: Target, fused: Fused) -> Violation | None:
-    """A fused kernel is one op, no kernel itself, followed by ops that the descriptor marks with ``fuse``."""
-    for index, node in enumerate(fused.body.nodes):
-        if isinstance(node.op, Fused):
-            return Violation("a fused kernel holds no other", node.op.name)
+    """A kernel is one op and a chain of ops behind it that the descriptor marks with ``fuse``."""
+    nodes = list(fused.body.nodes)
+    if not nodes or any(isinstance(n.op, Fused) for n in nodes):
+        return Violation("a fused kernel holds ops, and no other kernel", f"{len(nodes)} nodes")
+    for before, node in pairwise(nodes):
         row = target.rows.get(node.op.name)
-        if index and (row is None or not row.spec.fuse):
+        if row is None or not row.spec.fuse:
             return Violation("a fused kernel ends in ops marked with 'fuse'", node.op.name)
+        if before.result not in node.operands:
+            return Violation("each op of a fused kernel takes in the one before it", node.op.name)
+    if [o.value for o in fused.body.outputs] != list(nodes[-1].results):
+        return Violation("a fused kernel gives the results of its last op", f"{len(fused.body.outputs)} results")
     return None
 
 
@@ -85,18 +102,34 @@ def _constants_violation(node: Node, op: Requantize) -> Violation | None:
 
 
 def _shift_overflow(node: Node, op: Requantize, outer: Mapping[Value, Value]) -> Violation | None:
-    """A form that shifts accumulators left before it multiplies must not lose their highest bits."""
+    """A form that shifts its operand left before it multiplies must not lose the highest bits."""
     largest = op.form().largest_operand(op.constants.arrays())
-    producer = node.operands[0].producer
-    if largest is None or producer is None or not isinstance(producer.op, Contraction):
+    if largest is None:
         return None
-    bounds = accumulator_bounds(producer, outer)
+    operand = node.operands[0]
+    if operand.producer is not None and isinstance(operand.producer.op, Contraction):
+        bounds = accumulator_bounds(operand.producer, outer)
+    else:
+        bounds = np.array([tensor_parameters(operand.type).largest_difference])
     if bool((bounds <= largest.reshape(-1)).all()):
         return None
     return Violation(
         f"what {op.arithmetic} shifts left must fit 32 bits",
-        f"sums up to {int(bounds.max())}, the limit is {int(largest.min())}",
+        f"numbers up to {int(bounds.max())}, the limit is {int(largest.min())}",
     )
+
+
+def _inner_overflow(target: Target, node: Node, op: ArithmeticOp) -> Violation | None:
+    """No number inside an arithmetic may leave its format, no sum the target's accumulator."""
+    limits = target.descriptor.limits.accumulator
+    widest = (1 << (limits.bits - 1)) - 1 if limits.overflow == "forbidden" else None
+    for what, bound, limit in op.intermediates([v.type for v in node.operands], [v.type for v in node.results]):
+        if widest is not None and what == "the sum":
+            limit = min(limit, widest)
+        if bound > limit:
+            found = f"numbers up to {bound}, the limit is {limit}"
+            return Violation(f"{what} of {op.arithmetic} must not overflow", found)
+    return None
 
 
 def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Violation | None:

@@ -1,13 +1,13 @@
 """Exact integer arithmetic in numpy: pure functions, registered by op and name where a target may choose."""
 
 from qcompiler.numerics import averaging, elementwise, interpolation, softmax
-from qcompiler.numerics.affine import AffineQuantize, Quantization, dequantize, parameters_from_range
+from qcompiler.numerics.affine import AffineQuantize, Intermediate, Quantization, dequantize, parameters_from_range
 from qcompiler.numerics.registry import ARITHMETIC, arithmetic, resolve
 from qcompiler.numerics.requantize_forms import RequantizeForm, requantize, requantize_form
 from qcompiler.numerics.table import tabulate
 
 __all__ = [
-    "ARITHMETIC", "AffineQuantize", "Quantization", "RequantizeForm", "arithmetic", "averaging", "dequantize",
-    "elementwise", "interpolation", "parameters_from_range", "requantize", "requantize_form", "resolve", "softmax",
-    "tabulate",
+    "ARITHMETIC", "AffineQuantize", "Intermediate", "Quantization", "RequantizeForm", "arithmetic", "averaging",
+    "dequantize", "elementwise", "interpolation", "parameters_from_range", "requantize", "requantize_form",
+    "resolve", "softmax", "tabulate",
 ]

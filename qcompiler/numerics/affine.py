@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,30 @@ class Quantization:
 
     def clamp(self, q: Int64) -> Int64:
         return np.clip(q, self.qmin, self.qmax)
+
+    @property
+    def largest_difference(self) -> int:
+        """Largest magnitude of ``q - zero_point``."""
+        return int(max((self.qmax - self.zero_point).max(), (self.zero_point - self.qmin).max()))
+
+    @property
+    def largest_magnitude(self) -> int:
+        """Largest magnitude of ``q``."""
+        return max(abs(self.qmin), abs(self.qmax))
+
+
+class Intermediate(NamedTuple):
+    """A number inside an arithmetic, for overflow proofs.
+
+    Attributes:
+        what: what it is, for messages.
+        bound: largest magnitude that any input gives it.
+        limit: largest magnitude that hardware of this arithmetic holds.
+    """
+
+    what: str
+    bound: int
+    limit: int
 
 
 @arithmetic("quantize", "affine")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.affine import Intermediate, Quantization
+from qcompiler.numerics.fixed_point import INT32_MAX
 from qcompiler.numerics.registry import arithmetic
 from qcompiler.numerics.requantize_forms import Arrays, FixedPointForm, requantize_form
 from qcompiler.numerics.rounding import Int64, divide_half_away
@@ -30,6 +31,10 @@ class AverageHalfAway:
             output: parameters of operand and result.
         """
         return output.clamp(divide_half_away(sums, counts))
+
+    def intermediates(self, count: int, source: Quantization) -> list[Intermediate]:
+        """Every number that could overflow, for windows of at most ``count`` cells; half of it is added to round."""
+        return [Intermediate("the sum", count * source.largest_magnitude + count // 2, INT32_MAX)]
 
 
 class _LitertReduction:
@@ -51,6 +56,14 @@ class _LitertReduction:
         """
         centered = sums - count * source.zero_point
         return output.clamp(requantize_form(self.rounding).scale(centered, constants) + output.zero_point)
+
+    def intermediates(self, count: int, source: Quantization, constants: Arrays) -> list[Intermediate]:
+        """Every number that could overflow, for sums of ``count`` elements."""
+        form = requantize_form(self.rounding)
+        return [
+            Intermediate("the sum", count * max(source.largest_magnitude, source.largest_difference), INT32_MAX),
+            form.intermediate("the sum", count * source.largest_difference, constants),
+        ]
 
 
 @arithmetic("mean", "litert-mean")

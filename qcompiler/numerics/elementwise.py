@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.affine import Intermediate, Quantization
+from qcompiler.numerics.fixed_point import INT32_MAX
 from qcompiler.numerics.registry import arithmetic
 from qcompiler.numerics.requantize_forms import Arrays, requantize_form
 from qcompiler.numerics.rounding import Int64
@@ -27,6 +28,10 @@ class BinaryArithmetic:
         self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
     ) -> Int64:
         """Stored integers of the result, within the output's bounds."""
+        raise NotImplementedError
+
+    def intermediates(self, inputs: Sequence[Quantization], constants: Arrays) -> list[Intermediate]:
+        """Every number that could overflow."""
         raise NotImplementedError
 
 
@@ -48,6 +53,18 @@ class _LitertSum(BinaryArithmetic):
             "output": twice / (np.float32(1 << self.shift) * output.scale).astype(np.float64),
         }
         return {f"{side}_{key}": v for side, r in ratios.items() for key, v in form.from_ratio(r).items()}
+
+    def intermediates(self, inputs: Sequence[Quantization], constants: Arrays) -> list[Intermediate]:
+        form = requantize_form(self.rounding)
+        shifted = [q.largest_difference << self.shift for q in inputs]
+        # Each operand is brought to twice the larger scale, so at most half of it remains, rounded up.
+        total = sum(bound // 2 + 1 for bound in shifted)
+        return [
+            *(Intermediate("a shifted operand", bound, INT32_MAX) for bound in shifted),
+            form.intermediate("a shifted operand", shifted[0], _part(constants, "left_")),
+            form.intermediate("a shifted operand", shifted[1], _part(constants, "right_")),
+            form.intermediate("the sum", total, _part(constants, "output_")),
+        ]
 
     def apply(
         self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
@@ -92,6 +109,11 @@ class LitertMul(BinaryArithmetic):
         product = (inputs[0].scale * inputs[1].scale).astype(np.float32)
         ratio = (product / output.scale).astype(np.float32)
         return requantize_form(self.rounding).from_ratio(ratio.astype(np.float64))
+
+    def intermediates(self, inputs: Sequence[Quantization], constants: Arrays) -> list[Intermediate]:
+        bound = inputs[0].largest_difference * inputs[1].largest_difference
+        form = requantize_form(self.rounding)
+        return [Intermediate("the product", bound, INT32_MAX), form.intermediate("the product", bound, constants)]
 
     def apply(
         self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays

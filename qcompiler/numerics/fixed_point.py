@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from qcompiler.numerics.rounding import Int64, round_half_away, shift_half_away
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+INT64_MAX = (1 << 63) - 1
 
 
 def quantize_multiplier(real: ArrayLike) -> tuple[Int64, Int64]:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
-from qcompiler.numerics.affine import Quantization
-from qcompiler.numerics.fixed_point import INT32_MAX, quantize_multiplier, rounding_doubling_high_multiply
+from qcompiler.numerics.affine import Intermediate, Quantization
+from qcompiler.numerics.fixed_point import INT32_MAX, INT64_MAX, quantize_multiplier, rounding_doubling_high_multiply
 from qcompiler.numerics.registry import arithmetic, check_choice, resolve
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS, Int64, round_half_away, shift_half_away, shift_half_up
 
@@ -54,6 +54,11 @@ class RequantizeForm:
     def largest_operand(self, constants: Arrays) -> Int64 | None:
         """The largest magnitude that hardware of this form takes without overflow; None where any accumulator fits."""
         return None
+
+    def intermediate(self, what: str, bound: int, constants: Arrays) -> Intermediate:
+        """An operand of this form with a known bound; the limit is that of the strictest constants."""
+        largest = self.largest_operand(constants)
+        return Intermediate(what, bound, INT64_MAX if largest is None else int(largest.min()))
 
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         """``x * ratio`` as the form rounds it."""

@@ -10,6 +10,7 @@ from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Constants, Fact, Op, Tensor, op
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.numerics import Intermediate
 from qcompiler.ops.inference import broadcast, float_elem, open_if_quantized, operand_count, per_tensor_elem, same_elem
 from qcompiler.ops.quantized import (
     ArithmeticOp,
@@ -38,6 +39,13 @@ class BinaryArithmeticOp(ArithmeticOp):
     def derive_constants(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Constants:
         inputs = [tensor_parameters(t) for t in operands]
         return constants_from(resolve(self, self.arithmetic).constants(inputs, tensor_parameters(results[0])))
+
+    def intermediates(
+        self, operands: Sequence[TensorType], results: Sequence[TensorType]
+    ) -> Sequence[Intermediate]:
+        inputs = [tensor_parameters(t) for t in operands]
+        found: list[Intermediate] = resolve(self, self.arithmetic).intermediates(inputs, self.constants.arrays())
+        return found
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         a, b = operands

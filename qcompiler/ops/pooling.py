@@ -10,9 +10,10 @@ from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Constants, Fact, Op, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.numerics import Intermediate
 from qcompiler.ops.convolution_kernel import windows
 from qcompiler.ops.inference import operand_count, per_tensor_elem, static_dim
-from qcompiler.ops.quantized import ArithmeticOp, is_quantized, parameters, resolve, store
+from qcompiler.ops.quantized import ArithmeticOp, is_quantized, parameters, resolve, store, tensor_parameters
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -88,6 +89,13 @@ class AveragePool2D(Pool2D, ArithmeticOp):
     def derive_constants(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Constants:
         resolve(self, self.arithmetic)
         return Constants()
+
+    def intermediates(
+        self, operands: Sequence[TensorType], results: Sequence[TensorType]
+    ) -> Sequence[Intermediate]:
+        cells = self.kernel[0] * self.kernel[1]
+        found: list[Intermediate] = resolve(self, self.arithmetic).intermediates(cells, tensor_parameters(operands[0]))
+        return found
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         x = self.channels_last(operands[0].data)

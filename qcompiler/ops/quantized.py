@@ -78,6 +78,12 @@ class ArithmeticOp(Op):
         """The constants that the cited arithmetic has for these types."""
         raise NotImplementedError
 
+    def intermediates(
+        self, operands: Sequence[TensorType], results: Sequence[TensorType]
+    ) -> Sequence[numerics.Intermediate]:
+        """Numbers inside the cited arithmetic that could overflow, with what bounds and what limits them."""
+        return ()
+
     def citing(self, citation: Arithmetic, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Any:
         """This op with an arithmetic and the constants that follow from the types.
 

@@ -12,6 +12,7 @@ from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Constants, Fact, Op, Tensor, op, require
 from qcompiler.ir.scalar import I64
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.numerics import Intermediate
 from qcompiler.ops.inference import (
     normalize_axis,
     open_if_quantized,
@@ -97,6 +98,14 @@ class SummingReduction(Reduction, ArithmeticOp):
         return constants_from(
             rule.constants(count, tensor_parameters(operands[0]), tensor_parameters(results[0]))
         )
+
+    def intermediates(
+        self, operands: Sequence[TensorType], results: Sequence[TensorType]
+    ) -> Sequence[Intermediate]:
+        found: list[Intermediate] = resolve(self, self.arithmetic).intermediates(
+            self.count(operands[0].shape), tensor_parameters(operands[0]), self.constants.arrays()
+        )
+        return found
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         (x,) = operands

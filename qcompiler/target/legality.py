@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qcompiler.ir import Affine, Node, Scalar, TensorType, Value
+from qcompiler.ir.scalar import F32
 from qcompiler.ops.constant import Constant
 from qcompiler.target.descriptor import TypeSpec
 from qcompiler.target.target import Row, Target, admits_affine
@@ -49,9 +50,11 @@ def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
             return Violation(f"{key} of {row.name} must be one of {allowed}", repr(value))
     if type is None:
         return None
-    for limit in (spec.max_rank, target.descriptor.limits.max_rank):
-        if limit is not None and type.rank > limit:
-            return Violation(f"operands of {row.name} have rank at most {limit}", f"rank {type.rank}")
+    if spec.max_rank is not None and type.rank > spec.max_rank:
+        return Violation(f"operand 0 of {row.name} has rank at most {spec.max_rank}", f"rank {type.rank}")
+    rank, limit = max(v.type.rank for v in (*node.operands, *node.results)), target.descriptor.limits.max_rank
+    if limit is not None and rank > limit:
+        return Violation(f"tensors have rank at most {limit}", f"rank {rank}")
     axis = attributes.get("axis")
     if axis is None:
         return None
@@ -64,11 +67,12 @@ def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
 
 
 def choose(row: Row, index: int, value: Value) -> TypeSpec | None:
-    """The format in which operand ``index`` is to be held: the first choice that a constant, or not, may take."""
+    """The format in which operand ``index`` is to be held: the first choice that fits; None where none does."""
     operand = row.operand(index)
     if operand is None:
         return None
-    return next((spec for spec in operand.choices if not spec.constant or is_constant(value)), None)
+    fitting = (spec for spec in operand.choices if _holds_kind(spec, value))
+    return next((spec for spec in fitting if not spec.constant or is_constant(value)), None)
 
 
 def is_constant(value: Value) -> bool:
@@ -91,13 +95,25 @@ def _check_constness(row: Row, node: Node) -> Violation | None:
     for index, value in enumerate(node.operands):
         if row.operand(index) is None:
             return Violation(f"{row.name} takes {len(row.operands)} operands", str(len(node.operands)))
-        spec = choose(row, index, value)
-        if spec is None:
-            return Violation(f"operand {index} of {row.name} must be a constant", "a computed value")
-        elem = value.type.elem
-        if spec.kind == "scalar" and isinstance(elem, Scalar) and elem.name not in spec.storages:
-            return Violation(f"operand {index} of {row.name} must be {' or '.join(spec.storages)}", str(elem))
+        if choose(row, index, value) is None:
+            operand = row.operand(index)
+            assert operand is not None
+            if any(_holds_kind(spec, value) for spec in operand.choices):
+                return Violation(f"operand {index} of {row.name} must be a constant", "a computed value")
+            return Violation(f"operand {index} of {row.name} must be {_kinds(operand.choices)}", str(value.type.elem))
     return None
+
+
+def _holds_kind(spec: TypeSpec, value: Value) -> bool:
+    """Whether a format can hold a value of a float program: real numbers as affine integers, others as they are."""
+    elem = value.type.elem
+    if not isinstance(elem, Scalar):
+        return False
+    return elem == F32 if spec.kind == "affine" else elem.name in spec.storages
+
+
+def _kinds(choices: Sequence[TypeSpec]) -> str:
+    return " or ".join(dict.fromkeys("f32" if s.kind == "affine" else " or ".join(s.storages) for s in choices))
 
 
 def check_quantized_node(
@@ -116,6 +132,9 @@ def check_quantized_node(
     violation = check_attributes(target, row, node)
     if violation:
         return violation
+    layout = getattr(node.op, "layout", target.descriptor.layout)
+    if layout != target.descriptor.layout:
+        return Violation(f"layout of {row.name} must be {target.descriptor.layout}", layout)
     arithmetic = getattr(node.op, "arithmetic", None)
     needs = row.arithmetic if arithmetic is not None or node.op.name in _ALWAYS_CITING else None
     if needs != arithmetic:
@@ -132,6 +151,15 @@ def check_quantized_node(
         if problem:
             return Violation(f"the result of {row.name} ({row.out.text}) {problem}", str(value.type))
     return None
+
+
+def check_boundary(target: Target, value: Value) -> Violation | None:
+    """Whether an input or output of p' is of a type that the target hands in or out: no accumulator, no constant's."""
+    specs = [s for s in target.descriptor.types.values() if not s.constant and not s.is_product]
+    if any(_admits(spec, value.type) is None for spec in specs):
+        return None
+    names = [n for n, s in target.descriptor.types.items() if s in specs]
+    return Violation("inputs and outputs are of type " + " or ".join(names), str(value.type))
 
 
 _ALWAYS_CITING = ("quantize", "requantize", "add", "sub", "mul", "mean", "reduce_sum", "softmax", "average_pool2d")

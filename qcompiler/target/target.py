@@ -97,6 +97,12 @@ def stored_range(spec: TypeSpec) -> tuple[int, int]:
     return (spec.range[0], spec.range[1]) if spec.range else (storage.minimum, storage.maximum)
 
 
+def _range_in(spec: TypeSpec, storage: Scalar) -> tuple[int, int]:
+    """Smallest and largest integer that a format keeps in one of its storage formats."""
+    low, high = spec.range or (storage.minimum, storage.maximum)
+    return max(low, storage.minimum), min(high, storage.maximum)
+
+
 def admits_affine(spec: TypeSpec, elem: Affine) -> str | None:
     """Why a format does not admit an affine type; None where it does. Judges parameters, not names."""
     problem = None
@@ -104,8 +110,8 @@ def admits_affine(spec: TypeSpec, elem: Affine) -> str | None:
         problem = f"needs plain {' or '.join(spec.storages)}"
     elif elem.storage.name not in spec.storages:
         problem = f"stores {' or '.join(spec.storages)}, not {elem.storage}"
-    elif spec.range and not (spec.range[0] <= elem.qmin and elem.qmax <= spec.range[1]):
-        problem = f"keeps integers within {spec.range}, not [{elem.qmin},{elem.qmax}]"
+    elif (elem.qmin, elem.qmax) != _range_in(spec, elem.storage):
+        problem = f"keeps integers within {list(_range_in(spec, elem.storage))}, not [{elem.qmin},{elem.qmax}]"
     elif spec.blocks == "tensor" and not spec.is_product and not elem.is_per_tensor:
         problem = "has one scale for the whole tensor"
     elif spec.zero_point != "any" and (elem.zero_point.array != spec.zero_point).any():

@@ -110,6 +110,8 @@ def contraction_call(node: Node, requantize: Node, values: Mapping[Value, Stored
     scale = affine(w.type).scale.array.reshape(-1)
     bias = values[node.operands[2]].data if len(node.operands) == 3 else np.zeros(result.shape[-1], np.int32)  # type: ignore[arg-type]
     if isinstance(op, Matmul):
+        if w.data.ndim != 2 or affine(w.type).zero_point.array.any():
+            return None  # a product of two computed tensors; BATCH_MATMUL rounds its scale product otherwise
         rows = w.data if op.transpose_b else w.data.T
         weights = np.ascontiguousarray(rows)[:, None, None, :]
         source = x.data.reshape(-1, 1, 1, x.data.shape[-1])
@@ -224,7 +226,8 @@ def slice_call(node: Node, values: Mapping[Value, StoredTensor]) -> Call:
     shape = values[node.operands[0]].data.shape
     begin, end, step = [0] * len(shape), list(shape), [1] * len(shape)
     for axis, low, high, stride in zip(op.axes, op.starts, op.ends, op.steps, strict=True):
-        begin[axis], end[axis], step[axis] = low, high, stride
+        # An end of -1 lies before the first element here; LiteRT counts it from the back.
+        begin[axis], end[axis], step[axis] = low, high if high >= 0 else -shape[axis] - 1, stride
     operator = Operator("STRIDED_SLICE", 2, "StridedSlice")
     return plain_call(operator, node, values, [int32(*begin), int32(*end), int32(*step)])
 

@@ -254,7 +254,7 @@ WT = TypeSpec.model_validate(
     ("elem", "problem"),
     [
         (Affine.per_tensor(I8, 0.5, 0, -127, 127), None),
-        (Affine.per_tensor(I8, 0.5, 0, -1, 1), None),
+        (Affine.per_tensor(I8, 0.5, 0, -1, 1), r"keeps integers within \[-127, 127\], not \[-1,1\]"),
         (Affine.per_tensor(U8, 0.5, 0, 0, 127), None),
         (Affine.per_tensor(I32, 0.5, 0, -127, 127), "stores i8 or u8, not i32"),
         (Affine.per_tensor(I8, 0.5, 0), r"keeps integers within \[-127, 127\]"),
