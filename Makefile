@@ -1,6 +1,8 @@
 # Set-up, demo and tests. Everything lives in .venv at the repository's root and is reused.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first interpreter that runs and is new enough.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

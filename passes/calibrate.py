@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qcompiler.analysis.rewriting import constant_value
 from qcompiler.analysis.scale_groups import Interval, tie_scales
+from qcompiler.calibration.coarsest_scale import raise_scales_that_are_too_fine
 from qcompiler.calibration.observers import OBSERVERS
 from qcompiler.calibration.runner import observe
 from qcompiler.ir import ConstantArray, Graph, Node
@@ -42,6 +43,12 @@ class Calibrate(Pass):
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
         for members in groups.values():
             _set_group(members, intervals)
+        cancelled = raise_scales_that_are_too_fine(graph, groups)
+        if cancelled:
+            context.warn(
+                f"{len(cancelled)} values, that of layer {cancelled[0].layer!r} first, nearly cancel on all the "
+                "calibration data; their scale was raised to what the operands' rounding leaves meaningful"
+            )
         raised = {n: _fit_accumulator(n) for n in graph.nodes if isinstance(n.op, Contraction)}
         layers = [node.layer for node, channels in raised.items() if channels]
         if layers:

@@ -153,7 +153,8 @@ def check_simulation(original: Graph, calibrated: Graph, samples: CalibrationDat
             raise QCompilerError(
                 f"the simulation with quantization {what} does not equal the float model",
                 expected=f"an SQNR of at least {_FLOAT_SANITY_DB} dB", found=f"{worst:.1f} dB",
-                fix="a pass before 'calibrate' changed the program's meaning; dump the IR and compare",
+                fix="a pass before 'calibrate' changed the program's meaning, or the model magnifies rounding "
+                "(a logarithm near zero, say); dump the IR and compare",
             )
         figures.append(worst)
     return FloatCheck(*figures)

@@ -90,8 +90,7 @@ class AffineQuantize:
 def dequantize(q: NDArray[Any], source: Quantization) -> NDArray[np.float32]:
     """``scale * (q - zero_point)`` in float32.
 
-    Exact product, rounded once: differences of up to 24 bits are exact in float32, wider ones are multiplied in
-    float64.
+    The product is formed in float64 and rounded to float32: correctly rounded for differences below 2**29.
     """
     difference = q.astype(np.int64) - source.zero_point
     return (source.scale.astype(np.float64) * difference).astype(np.float32)

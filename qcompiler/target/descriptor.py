@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-Range = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+def _ordered(value: list[int]) -> list[int]:
+    if value[0] > value[1]:
+        raise ValueError(f"the smallest value {value[0]} exceeds the largest, {value[1]}")
+    return value
+
+
+Range = Annotated[list[int], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 
 
 class Strict(BaseModel):
@@ -43,7 +50,7 @@ class TypeSpec(Strict):
     )
     zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
     range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
-    scale: Literal["free", "product(0,1)"] | float = Field(
+    scale: Literal["free", "product(0,1)"] | Annotated[float, Field(gt=0)] = Field(
         "free", description="'free': calibration chooses; 'product(0,1)': that of the operands; a number: fixed"
     )
     constant: bool = Field(False, description="the operand must be known at compile time")

@@ -113,6 +113,8 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
                 raise _broken(path, text, ["types", name, "storage"], f"affine types store integers, not {storage}")
             if spec.range and not kind.minimum <= spec.range[0] <= spec.range[1] <= kind.maximum:
                 raise _broken(path, text, ["types", name, "range"], f"{spec.range} is not within {storage}")
+            if isinstance(spec.zero_point, int) and not kind.minimum <= spec.zero_point <= kind.maximum:
+                raise _broken(path, text, ["types", name, "zero_point"], f"{spec.zero_point} is not within {storage}")
     for name, row in descriptor.ops.items():
         if name not in OPS:
             near = difflib.get_close_matches(name, OPS, 1)
@@ -129,6 +131,9 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         raise _broken(path, text, ["ops", name], str(error)) from error
     for name, resolved in rows.items():
         if resolved.arithmetic is None:
+            if any(op == name for op, _ in numerics.ARITHMETIC):
+                known = ", ".join(n for op, n in numerics.ARITHMETIC if op == name)
+                raise _broken(path, text, ["ops", name], "cites no arithmetic", f"add arithmetic = one of {known}")
             continue
         try:
             numerics.resolve(name, resolved.arithmetic.name, resolved.arithmetic.options)

@@ -194,3 +194,11 @@ def test_functions_side_by_side_are_all_named() -> None:
     x = p.input(N, 50)
     graph = p.finish(p(Add(), silu(p, x), p(Sub(), hard_swish(p, x), gelu(p, x))))
     assert sorted(op_names(check_pass(graph, "recognize,dce"))) == ["add", "gelu", "hard_swish", "silu", "sub"]
+
+
+@pytest.mark.parametrize("limit", [100.0, 65504.0])
+def test_a_clamp_far_out_is_part_of_the_function(limit: float) -> None:
+    p = FloatProgram()
+    x = p.input(N, 4)
+    graph = p.finish(p(Clip(-limit, limit), p(Mul(), x, p(Sigmoid(), x))))
+    assert op_names(check_pass(graph, "recognize"))[-1] == "clip"
