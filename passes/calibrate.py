@@ -13,6 +13,7 @@ from qcompiler.calibration.coarsest_scale import raise_scales_that_are_too_fine
 from qcompiler.calibration.observers import OBSERVERS
 from qcompiler.calibration.runner import observe
 from qcompiler.ir import ConstantArray, Graph, Node
+from qcompiler.ir.dimension import static_shape
 from qcompiler.numerics import parameters_from_range
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
@@ -101,7 +102,7 @@ def _set_weights(node: Node) -> None:
     op = _mark(node)
     weights = constant_value(node.operands[0])
     assert weights is not None
-    low, high = block_extremes(weights, tuple(int(str(b)) for b in op.blocks))
+    low, high = block_extremes(weights, static_shape(op.blocks))
     scale, zero_point = parameters_from_range(low, high, op.qmin, op.qmax, op.fixed_zero_point)
     # A block of zeros has no interval of its own; the tensor's largest scale keeps its bias on a grid like the others'.
     empty = (low == 0) & (high == 0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Builder, ConstantArray, Graph, Node, OpTypeError, Tensor
+from qcompiler.ir.dimension import static_shape
 from qcompiler.ops.constant import Constant
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 
@@ -32,10 +35,7 @@ class FoldConstants(Pass):
         for value in node.results:
             if value.type.carries_batch:
                 return False
-            elements = 1
-            for dim in value.type.shape:
-                elements *= int(str(dim))
-            size += elements * value.type.storage.dtype.itemsize
+            size += math.prod(static_shape(value.type.shape)) * value.type.storage.dtype.itemsize
         return size <= self.max_bytes
 
 

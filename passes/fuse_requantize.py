@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qcompiler.analysis.requantization import requantize_constants
-from qcompiler.analysis.rewriting import only_user
+from qcompiler.analysis.rewriting import add_locations, only_user
 from qcompiler.ir import Affine, Builder, Constants, Graph, Node, Value
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
@@ -39,7 +39,10 @@ class FuseRequantize(Pass):
 
 
 def _merge_requantizes(graph: Graph, node: Node) -> bool:
-    """requantize(requantize(x)) where nobody else sees the value between."""
+    """requantize(requantize(x)) where nobody else sees the value between.
+
+    The limits of the value between no longer apply, nor does its rounding.
+    """
     inner = node.operands[0].producer
     if inner is None or not isinstance(inner.op, Requantize) or only_user(inner.result) is not node:
         return False
@@ -48,6 +51,7 @@ def _merge_requantizes(graph: Graph, node: Node) -> bool:
     elem = node.result.type.elem
     form = node.op.form()
     assert isinstance(elem, Affine)
+    add_locations(node, inner)
     node.set_operand(0, source)
     node.set_op(node.op.replace(constants=Constants(requantize_constants(form, source, elem))))
     graph.erase(inner)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler import numerics
+from qcompiler.analysis.rewriting import constant_value
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
@@ -135,9 +136,9 @@ def _recovered(
                 entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
         elif Fact.ELEMENTWISE in node.op.facts and name in expected and name not in found:
             # A limited operand lacks what this step would have seen of it.
-            names = [_name(v) for v in node.operands if not _is_constant(v)]
+            names = [_name(v) for v in node.operands if constant_value(v) is None]
             if all(n in found and n not in limited for n in names):
-                operands = [_constant(v) if _is_constant(v) else found[_name(v)] for v in node.operands]
+                operands = [found[_name(v)] if (a := constant_value(v)) is None else a for v in node.operands]
                 found[name] = _apply(node, operands)
                 entries.append(_difference(name, node.layer, expected[name], found[name], recovered=True))
         elif isinstance(node.op, BatchNorm) and source in expected and source not in found and name in found:
@@ -153,8 +154,9 @@ def _before_addition(
     """The sum without its constant, which became a bias."""
     for value, constant in (node.operands, node.operands[::-1]):
         name = _name(value)
-        if name in expected and name not in found and _is_constant(constant) and expected[name].shape == total.shape:
-            found[name] = total - _constant(constant)
+        array = constant_value(constant)
+        if name in expected and name not in found and array is not None and expected[name].shape == total.shape:
+            found[name] = total - array
             layer = value.producer.layer if value.producer else ""
             yield _difference(name, layer, expected[name], found[name], recovered=True)
 
@@ -178,22 +180,12 @@ def _before_normalization(
 
     Dividing by a factor near zero would drown every other channel in the noise of one that the model ignores.
     """
-    factor, offset = op.factor_and_offset(*(_constant(v) for v in node.operands[1:]))
+    factor, offset = op.factor_and_offset(*(a for v in node.operands[1:] if (a := constant_value(v)) is not None))
     shape = (-1, *[1] * (normalized.ndim - 2))
     layer = node.operands[0].producer.layer if node.operands[0].producer else ""
     return _difference(
         name, layer, expected * factor.reshape(shape), normalized - offset.reshape(shape), recovered=True
     )
-
-
-def _is_constant(value: Value) -> bool:
-    return value.producer is not None and isinstance(value.producer.op, Constant)
-
-
-def _constant(value: Value) -> Array:
-    assert value.producer is not None
-    assert isinstance(value.producer.op, Constant)
-    return value.producer.op.value.array
 
 
 def in_original_terms(value: Value, real: Array) -> Array:

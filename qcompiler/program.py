@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.analysis.batching import run_in_batches
+from qcompiler.analysis.boundary import before_dequantize, behind_quantize
 from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, write_program
-from qcompiler.ops.quantization import Dequantize
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ class Program:
     def _run_once(self, feeds: Mapping[str, Array], quantized: bool) -> dict[str, Array]:
         if not quantized:
             return reference.run(self.graph, feeds)
-        wanted = {o.name: _before_dequantize(o.value) for o in self.graph.outputs}
+        wanted = {o.name: before_dequantize(o.value) for o in self.graph.outputs}
         found = dict.fromkeys(wanted.values(), np.zeros(0))
 
         def observe(value: Value, tensor: Tensor) -> None:
@@ -194,15 +194,10 @@ def _replace_artifact(staging: Path, folder: Path) -> None:
         (staging / name).replace(folder / name)
 
 
-def _before_dequantize(value: Value) -> Value:
-    producer = value.producer
-    return producer.operands[0] if producer is not None and isinstance(producer.op, Dequantize) else value
-
-
 def _boundary(name: str, value: Value) -> dict[str, Any]:
     """Type and quantization of an input or output."""
     entry: dict[str, Any] = {"name": name, "type": str(value.type)}
-    held = next((u.result for u in value.users if u.op.name == "quantize"), _before_dequantize(value))
+    held = behind_quantize(value) if value.producer is None else before_dequantize(value)
     elem = held.type.elem
     if isinstance(elem, Affine):
         entry["quantized"] = {

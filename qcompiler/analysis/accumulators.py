@@ -8,8 +8,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.rewriting import constant_value
 from qcompiler.ir import Node, TensorType, Value
-from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantized import affine
 
@@ -28,7 +28,7 @@ def accumulator_bounds(node: Node, outer: Mapping[Value, Value] = MappingProxyTy
     assert isinstance(op, Contraction)
     types = [v.type for v in node.operands]
     x = _largest_difference(types[0])
-    weights, *biases = (_array(outer.get(v, v)) for v in node.operands[1:])
+    weights, *biases = (constant_value(outer.get(v, v)) for v in node.operands[1:])
     bias = np.abs(biases[0].astype(np.int64)) if biases and biases[0] is not None else np.int64(0)
     if weights is None:
         return np.asarray(x * _largest_difference(types[1]) * op.reduction_length(types) + bias, np.int64)
@@ -42,8 +42,3 @@ def _largest_difference(type: TensorType) -> int:
     elem = affine(type)
     zero_points = elem.zero_point.array
     return int(max((elem.qmax - zero_points).max(), (zero_points - elem.qmin).max()))
-
-
-def _array(value: Value) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None:
-    producer = value.producer
-    return producer.op.value.array if producer is not None and isinstance(producer.op, Constant) else None

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, SymbolicDim, Value, walk
 from qcompiler.ir.dimension import sample_elements
-from qcompiler.ops.constant import Constant
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -49,7 +49,7 @@ def _run_free(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     if len(set(counts.values())) > 1:
         raise QCompilerError("inputs have different numbers of samples", found=str(counts))
     count = next(iter(counts.values()))
-    outputs = [o.value for o in graph.outputs if not is_constant(o.value)]
+    outputs = [o.value for o in graph.outputs if constant_value(o.value) is None]
     if not all(v.type.shape and isinstance(v.type.shape[0], SymbolicDim) for v in outputs):
         return run(feeds)
     step = _samples_at_a_time(graph)
@@ -71,7 +71,7 @@ def _run_fixed(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     if all(r == 1 for r in runs.values()):
         return run(feeds)
     batch = set(rows.values())
-    outputs = [o for o in graph.outputs if not is_constant(o.value)]
+    outputs = [o for o in graph.outputs if constant_value(o.value) is None]
     cut = next((o for o in outputs if len(batch) > 1 or o.value.type.shape[:1] != (min(batch),)), None)
     if cut is not None or len(set(runs.values())) > 1:
         raise QCompilerError(
@@ -87,7 +87,7 @@ def _run_fixed(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
         for start in range(0, max(count, 1), step)
     ]
     return {
-        name: array if is_constant(output.value) else array[:count]
+        name: array[:count] if constant_value(output.value) is None else array
         for (name, array), output in zip(_joined(graph, parts).items(), graph.outputs, strict=True)
     }
 
@@ -102,7 +102,7 @@ def _joined(graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
     if len(parts) == 1:
         return parts[0]
     return {
-        o.name: parts[0][o.name] if is_constant(o.value) else np.concatenate([p[o.name] for p in parts])
+        o.name: np.concatenate([p[o.name] for p in parts]) if constant_value(o.value) is None else parts[0][o.name]
         for o in graph.outputs
     }
 
@@ -111,8 +111,3 @@ def fixed_rows(value: Value) -> int:
     """Rows of a graph input that one run takes; one where the batch is free."""
     leading = value.type.shape[0] if value.type.shape else 1
     return leading.coefficient if isinstance(leading, SymbolicDim) else leading
-
-
-def is_constant(value: Value) -> bool:
-    """Whether a value of the program is the same in every run."""
-    return value.producer is not None and isinstance(value.producer.op, Constant)

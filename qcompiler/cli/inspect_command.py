@@ -23,6 +23,7 @@ def inspect_command(
     """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type."""
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(path, batch, shapes)
+    from qcompiler.analysis.boundary import before_dequantize, behind_quantize
     from qcompiler.compilation import read_model
     from qcompiler.program import load
 
@@ -32,8 +33,9 @@ def inspect_command(
         return
     print_table(_header(path, graph))
     typer.echo()
-    boundary = [("input", v.name, str(v.type), _held(_behind_quantize(v))) for v in graph.inputs]
-    boundary += [("output", o.name, str(o.value.type), _held(_before_dequantize(o.value))) for o in graph.outputs]
+    boundary = [("input", v.name, str(v.type), _held(v, behind_quantize(v))) for v in graph.inputs]
+    outputs = [(o.name, o.value) for o in graph.outputs]
+    boundary += [("output", name, str(v.type), _held(v, before_dequantize(v))) for name, v in outputs]
     print_table(boundary, ("", "name", "type", "stored as"))
     typer.echo()
     nodes = [(_op(node), " + ".join(node.loc), ", ".join(str(v.type) for v in node.results)) for node in graph.nodes
@@ -61,19 +63,8 @@ def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:
     ]
 
 
-def _behind_quantize(value: Value) -> Value | None:
-    """What an input is stored as."""
-    return next((user.result for user in value.users if user.op.name == "quantize"), None)
-
-
-def _before_dequantize(value: Value) -> Value | None:
-    """What an output is stored as."""
-    producer = value.producer
-    return producer.operands[0] if producer is not None and producer.op.name == "dequantize" else None
-
-
-def _held(value: Value | None) -> str:
-    return str(value.type) if value is not None else "the same"
+def _held(value: Value, stored: Value) -> str:
+    return "the same" if stored is value else str(stored.type)
 
 
 def _op(node: Node) -> str:

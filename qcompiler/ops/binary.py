@@ -23,8 +23,8 @@ from qcompiler.ops.quantized import (
 )
 
 
-class BinaryArithmeticOp(ArithmeticOp):
-    """Base of add, sub and mul, whose integer forms rescale."""
+class BinaryOp(Op):
+    """Base of functions of two tensors; ``ufunc`` is the function on floats."""
 
     facts = Fact.ELEMENTWISE
     ufunc: np.ufunc
@@ -32,6 +32,10 @@ class BinaryArithmeticOp(ArithmeticOp):
     def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
         operand_count(operands, 2)
         return (broadcast(operands),)
+
+
+class BinaryArithmeticOp(BinaryOp, ArithmeticOp):
+    """Base of add, sub and mul, whose integer forms rescale."""
 
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         return (open_if_quantized(operands),)
@@ -85,15 +89,8 @@ class Mul(BinaryArithmeticOp):
     constants: Constants = Constants()
 
 
-class FloatBinaryOp(Op):
+class FloatBinaryOp(BinaryOp):
     """Base of binary functions that have no integer form of their own."""
-
-    facts = Fact.ELEMENTWISE
-    ufunc: np.ufunc
-
-    def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
-        operand_count(operands, 2)
-        return (broadcast(operands),)
 
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         return (float_elem(operands),)
@@ -145,10 +142,6 @@ class Minimum(SelectionOp):
 @op("prelu")
 class Prelu(FloatBinaryOp):
     """x where positive, slope * x elsewhere; operand 1 is the slope, broadcast to x."""
-
-    def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
-        operand_count(operands, 2)
-        return (broadcast(operands),)
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         x, slope = operands[0].data, operands[1].data
