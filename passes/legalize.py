@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qcompiler.analysis.rewriting import replace_node
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import Builder, Graph, Node
 from qcompiler.ops.constant import Constant
 from qcompiler.passes.decompositions import DECOMPOSITIONS, Decomposition
@@ -69,11 +68,10 @@ def decompositions_of(target: Target) -> dict[str, list[Decomposition]]:
     rules: dict[str, list[Decomposition]] = {}
     for name in target.descriptor.decompositions:
         if name not in DECOMPOSITIONS:
-            near = difflib.get_close_matches(name, DECOMPOSITIONS, 1)
             raise QCompilerError(
                 f"{target.source_text}: decompositions: unknown decomposition {name!r}",
                 expected="one of " + ", ".join(DECOMPOSITIONS),
-                fix=f"did you mean {near[0]!r}?" if near else None,
+                fix=did_you_mean(name, DECOMPOSITIONS),
             )
         rules.setdefault(DECOMPOSITIONS[name].op, []).append(DECOMPOSITIONS[name])
     return rules

@@ -19,7 +19,7 @@ from qcompiler.ops.binary import Add
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import bound_symbols
 from qcompiler.ops.normalization import BatchNorm
-from qcompiler.ops.quantization import Clamp, FakeQuant
+from qcompiler.ops.quantization import Clamp
 from qcompiler.ops.quantized import parameters
 
 Array = NDArray[Any]
@@ -201,9 +201,7 @@ def in_original_terms(value: Value, real: Array) -> Array:
 
 def _values(program: Graph, values: Mapping[str, Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Real numbers of the given values."""
-    if all(not isinstance(n.op, FakeQuant) and not _is_integer(n.results) for n in program.nodes) or any(
-        isinstance(n.op, FakeQuant) for n in program.nodes
-    ):
+    if not any(isinstance(v.type.elem, Affine) for node in program.nodes for v in node.results):
         return dict(zip(values, FloatSession(program, list(values.values())).run(feeds), strict=True))
     names = {value: name for name, value in values.items()}
     found: dict[str, Array] = {}
@@ -215,10 +213,6 @@ def _values(program: Graph, values: Mapping[str, Value], feeds: Mapping[str, Arr
 
     reference.run(program, feeds, observe)
     return found
-
-
-def _is_integer(results: tuple[Value, ...]) -> bool:
-    return any(isinstance(v.type.elem, Affine) for v in results)
 
 
 def _is_limited(value: Value) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ def compile(
     steps = Pipeline.parse(pipeline or chosen.descriptor.pipeline)
     original = read_model(model, batch=batch, shapes=shapes)
     samples = None if data is None else open_data(data, original)
+    expected = None if samples is None else _FloatReference(original, samples)
     context = Context(chosen, samples, progress=progress)
     dumps = _Dumps(Path(dump_ir)) if dump_ir is not None else None
     if dumps:
@@ -89,7 +91,7 @@ def compile(
         if dumps:
             dumps.write(current.name, graph)
         if check_float and current.name == "calibrate":
-            checks.append(check_simulation(original, graph, _require(samples)))
+            checks.append(_check_simulation(graph, _require(expected)))
         progress("compile", index + 1, len(steps.passes))
 
     graph = steps.run(clone(original), context, after_pass)
@@ -97,7 +99,7 @@ def compile(
     if not any(current.name == "verify-legal" for current in steps.passes):
         context.warn(f"without the pass 'verify-legal' nothing shows that {chosen.name} can run this program")
     program = Program(graph, warnings=context.warnings)
-    program.figures = _figures(original, program, samples)
+    program.figures = _figures(original, program, expected)
     if checks:
         program.figures["check_float"] = {"bypassed_db": checks[-1].bypassed_db, "wide_db": checks[-1].wide_db}
     elif check_float:
@@ -131,14 +133,29 @@ def read_model(
     return graph
 
 
-def check_simulation(original: Graph, calibrated: Graph, samples: CalibrationData) -> FloatCheck:
+class _FloatReference:
+    """What the model computes on the first samples; it runs once, when first asked."""
+
+    def __init__(self, original: Graph, samples: CalibrationData) -> None:
+        self.original = original
+        self.samples = samples
+
+    @cached_property
+    def feeds(self) -> Mapping[str, Array]:
+        return self.samples.first(_REPORT_SAMPLES)
+
+    @cached_property
+    def outputs(self) -> list[Array]:
+        return FloatSession(self.original).run(self.feeds)
+
+
+def _check_simulation(calibrated: Graph, reference: _FloatReference) -> FloatCheck:
     """The float sanity check of a calibrated program.
 
     Raises:
         QCompilerError: with every fake_quant bypassed, or set to 32 bits, it does not compute what the model does.
     """
-    feeds = samples.first(_REPORT_SAMPLES)
-    expected = FloatSession(original).run(feeds)
+    feeds, expected = reference.feeds, reference.outputs
     # Where large values cancel, what remains is rounding noise of float32 at their magnitude.
     negligible = _FLOAT32_NOISE * max(map(_largest_value, calibrated.nodes), default=0.0)
     figures = []
@@ -187,13 +204,13 @@ class _Dumps:
         self.count += 1
 
 
-def _require(samples: CalibrationData | None) -> CalibrationData:
-    if samples is None:
+def _require(reference: _FloatReference | None) -> _FloatReference:
+    if reference is None:
         raise QCompilerError("the float check needs data", fix="give some with --data")
-    return samples
+    return reference
 
 
-def _figures(original: Graph, program: Program, samples: CalibrationData | None) -> dict[str, Any]:
+def _figures(original: Graph, program: Program, reference: _FloatReference | None) -> dict[str, Any]:
     """What the summary shows: sizes, coverage and, where there are data, the error against float."""
     coverage = program.coverage
     layers = {name for node in walk(original) if not isinstance(node.op, Constant) for name in node.loc}
@@ -206,9 +223,8 @@ def _figures(original: Graph, program: Program, samples: CalibrationData | None)
         "macs": coverage.macs, "host_macs": coverage.host_macs,
         "warnings": list(program.warnings),
     }
-    if samples is not None:
-        feeds = samples.first(_REPORT_SAMPLES)
-        expected = FloatSession(original).run(feeds)
+    if reference is not None:
+        feeds, expected = reference.feeds, reference.outputs
         found = _run(program, feeds)
         figures["samples"] = len(next(iter(feeds.values())))
         figures["sqnr_db"] = {

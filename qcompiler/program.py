@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.batching import run_in_batches
+from qcompiler.analysis.batching import run_in_batches, takes_samples
 from qcompiler.analysis.boundary import before_dequantize, behind_quantize
 from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
@@ -91,10 +91,7 @@ class Program:
             if value.name not in inputs:
                 raise QCompilerError(f"input {value.name!r} is missing", found=", ".join(inputs) or "no inputs")
             array = np.asarray(inputs[value.name])
-            fits = array.ndim == value.type.rank and all(
-                i == 0 or d == s for i, (d, s) in enumerate(zip(value.type.shape, array.shape, strict=True))
-            )
-            if array.dtype != value.type.storage.dtype or not fits:
+            if array.dtype != value.type.storage.dtype or not takes_samples(value, array.shape):
                 raise QCompilerError(
                     f"input {value.name!r} does not fit", expected=str(value.type),
                     found=f"{array.dtype}{list(array.shape)}",

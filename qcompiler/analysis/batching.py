@@ -107,6 +107,12 @@ def _joined(graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
     }
 
 
+def takes_samples(value: Value, shape: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` holds samples for a graph input, any number of them along the first axis."""
+    wanted = value.type.shape
+    return len(shape) == len(wanted) and all(d == s for d, s in zip(wanted[1:], shape[1:], strict=True))
+
+
 def fixed_rows(value: Value) -> int:
     """Rows of a graph input that one run takes; one where the batch is free."""
     leading = value.type.shape[0] if value.type.shape else 1

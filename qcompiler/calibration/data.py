@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.batching import fixed_rows
+from qcompiler.analysis.batching import fixed_rows, takes_samples
 from qcompiler.calibration.sources import ArraySource, FileSequence, Source, Spool, npy_source, npz_members
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Value
@@ -194,10 +194,7 @@ def _check_sample(value: Value, dtype: np.dtype[Any], shape: tuple[int, ...], wh
             f"{what} has the wrong type", expected=str(wanted), found=str(dtype),
             fix=f"convert it as the model's preprocessing does, then .astype(numpy.{wanted})",
         )
-    fits = len(shape) == value.type.rank and all(
-        i == 0 or d == s for i, (d, s) in enumerate(zip(value.type.shape, shape, strict=True))
-    )
-    if not fits:
+    if not takes_samples(value, shape):
         raise QCompilerError(
             f"{what} has the wrong shape", expected=format_shape(value.type.shape) + ", samples along the first axis",
             found=str(list(shape)),

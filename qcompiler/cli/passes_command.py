@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qcompiler.cli.terminal import print_table
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 
 if TYPE_CHECKING:
     from qcompiler.pipeline import Pass
@@ -43,10 +42,9 @@ def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass."
         typer.echo(f"{name}\n\nStands for {ALIASES[name]}.")
         return
     if name not in PASSES:
-        near = difflib.get_close_matches(name, [*PASSES, *ALIASES], 3, cutoff=0.4)
         raise QCompilerError(
             f"unknown pass {name!r}", expected="one of " + ", ".join(sorted([*PASSES, *ALIASES])),
-            fix="did you mean " + " or ".join(map(repr, near)) + "?" if near else None,
+            fix=did_you_mean(name, [*PASSES, *ALIASES], most=3),
         )
     typer.echo(f"{name}\n\n{_documentation(PASSES[name])}\n")
     options = _options(PASSES[name])

@@ -8,7 +8,7 @@ from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
 from qcompiler.ir.graph import Graph, Node, Output, walk
 from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, require
 from qcompiler.ir.parser import parse, parse_type
-from qcompiler.ir.printer import constant_arrays, print_graph, print_with_constants
+from qcompiler.ir.printer import print_graph, print_with_constants
 from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
 from qcompiler.ir.storage import read_program, write_dump, write_program
 from qcompiler.ir.structure import structural_hash
@@ -42,7 +42,6 @@ __all__ = [
     "Untraced",
     "Value",
     "clone",
-    "constant_arrays",
     "op",
     "parse",
     "parse_type",

@@ -30,22 +30,11 @@ def print_graph(graph: Graph) -> str:
     return _Printer().program(graph)
 
 
-def constant_arrays(graph: Graph) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays that the text of ``graph`` cites, by citation name."""
-    printer = _Printer()
-    printer.program(graph)
-    return {name: array.array for name, array in printer.cited.items()}
-
-
 def print_with_constants(graph: Graph) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
     """Text and cited arrays together."""
     printer = _Printer()
     text = printer.program(graph)
     return text, {name: array.array for name, array in printer.cited.items()}
-
-
-def format_type(type: TensorType) -> str:
-    return _Printer().tensor_type(type)
 
 
 def format_elem(elem: Elem) -> str:

@@ -7,12 +7,11 @@ An arithmetic is a frozen dataclass; its fields are its parameters, so ``litert-
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, dataclass_transform
 
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 
 ARITHMETIC: dict[tuple[str, str], type[Any]] = {}
 """Arithmetic classes by (op, name)."""
@@ -47,11 +46,10 @@ def resolve(op: str, name: str, parameters: Mapping[str, int | str] | None = Non
     cls = ARITHMETIC.get((op, name))
     if cls is None:
         known = sorted(n for o, n in ARITHMETIC if o == op)
-        near = difflib.get_close_matches(name, known, 1)
         raise QCompilerError(
             f"op {op!r} has no arithmetic {name!r}",
             expected="one of " + ", ".join(known) if known else f"no arithmetic: {op} has a single meaning",
-            fix=f"did you mean {near[0]!r}?" if near else None,
+            fix=did_you_mean(name, known),
         )
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in (parameters or {}).items():

@@ -100,12 +100,10 @@ class ArithmeticOp(Op):
         if not is_quantized(operands):
             require(self.arithmetic is None, "cites an integer arithmetic but its operands are not quantized")
             return
-        expected = self.citing(self.arithmetic or _missing(), operands, results).constants
+        if self.arithmetic is None:
+            raise OpTypeError("quantized operands need an arithmetic")
+        expected = self.citing(self.arithmetic, operands, results).constants
         require(expected == self.constants, f"constants are not those of {self.arithmetic} for these types")
-
-
-def _missing() -> Arithmetic:
-    raise OpTypeError("quantized operands need an arithmetic")
 
 
 def constants_from(arrays: dict[str, Any]) -> Constants:

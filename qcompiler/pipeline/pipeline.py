@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import Graph, verify
 from qcompiler.pipeline.compiler_pass import PASSES, Context, Pass
 
@@ -106,10 +105,9 @@ def _make(name: str, options: str) -> Pass:
     cls = PASSES.get(name)
     if cls is None:
         known = [*PASSES, *ALIASES]
-        near = difflib.get_close_matches(name, known, 1)
         raise QCompilerError(
             f"unknown pass {name!r}", expected="one of " + ", ".join(sorted(known)),
-            fix=f"did you mean {near[0]!r}?" if near else None,
+            fix=did_you_mean(name, known),
         )
     fields = {f.name.replace("_", "-"): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -118,10 +116,9 @@ def _make(name: str, options: str) -> Pass:
             continue
         key, separator, text = item.partition("=")
         if key not in fields or not separator:
-            near = difflib.get_close_matches(key, fields, 1)
             raise QCompilerError(
                 f"pass {name!r} has no option {key!r}", expected=", ".join(fields) or "no options",
-                fix=f"did you mean {near[0]!r}?" if near else None,
+                fix=did_you_mean(key, fields),
             )
         values[fields[key].name] = _convert(name, key, text, fields[key])
     return cls(**values)
@@ -138,9 +135,8 @@ def _convert(pass_name: str, key: str, text: str, field: dataclasses.Field[Any])
         wanted = "true or false" if kind is bool else f"a value of type {kind.__name__}"
         raise QCompilerError(f"option {key!r} of pass {pass_name!r}: {text!r}", expected=wanted) from error
     if choices and value not in choices:
-        near = difflib.get_close_matches(text, choices, 1)
         raise QCompilerError(
             f"option {key!r} of pass {pass_name!r}: unknown value {text!r}", expected="one of " + ", ".join(choices),
-            fix=f"did you mean {near[0]!r}?" if near else None,
+            fix=did_you_mean(text, choices),
         )
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from importlib import resources
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from qcompiler import numerics
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import OPS, SCALARS
 from qcompiler.target.descriptor import Descriptor
 from qcompiler.target.target import Target
@@ -35,11 +34,10 @@ def load_target(name: str | Path) -> Target:
         return read_descriptor(Path(text))
     known = built_in_targets()
     if text not in known:
-        near = difflib.get_close_matches(text, known, 3, cutoff=0.4)
         raise QCompilerError(
             f"unknown target {text!r}",
             expected="one of " + ", ".join(known) + ", or the path of a .toml descriptor",
-            fix="did you mean " + " or ".join(repr(n) for n in near) + "?" if near else None,
+            fix=did_you_mean(text, known, most=3),
         )
     return read_descriptor(known[text])
 
@@ -103,10 +101,9 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
     for name, spec in descriptor.types.items():
         for storage in spec.storages:
             if storage not in SCALARS:
-                near = difflib.get_close_matches(storage, SCALARS, 1)
                 raise _broken(
                     path, text, ["types", name, "storage"], f"unknown number format {storage!r}",
-                    f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(SCALARS)}",
+                    did_you_mean(storage, SCALARS) or f"use one of {', '.join(SCALARS)}",
                 )
             kind = SCALARS[storage]
             if spec.kind == "affine" and not kind.is_integer:
@@ -117,10 +114,7 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
                 raise _broken(path, text, ["types", name, "zero_point"], f"{spec.zero_point} is not within {storage}")
     for name, row in descriptor.ops.items():
         if name not in OPS:
-            near = difflib.get_close_matches(name, OPS, 1)
-            raise _broken(
-                path, text, ["ops", name], "unknown op", f"did you mean {near[0]!r}?" if near else None
-            )
+            raise _broken(path, text, ["ops", name], "unknown op", did_you_mean(name, OPS))
         for attribute in row.attributes:
             if attribute not in OPS[name].__dataclass_fields__:  # type: ignore[attr-defined]
                 raise _broken(path, text, ["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
