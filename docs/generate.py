@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import sys
 import typing
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,6 @@ from reference_text import (
     inline,
     member_docs,
     page,
-    plain,
     prose,
     settings,
     source_of,
@@ -37,8 +37,8 @@ from qcompiler.frontends.onnx import importer  # noqa: F401 - registers the oper
 from qcompiler.frontends.onnx.layer import HANDLERS
 from qcompiler.ir import OPS, Fact, Op
 from qcompiler.numerics import ARITHMETIC
-from qcompiler.pipeline import ALIASES, PASSES
-from qcompiler.target import Descriptor, OpRow, Target, TypeSpec, built_in_targets, load_target
+from qcompiler.pipeline import ALIASES, PASSES, describe_conditions, options_of
+from qcompiler.target import PREDICATES, Descriptor, OpRow, Target, TypeSpec, built_in_targets, load_target
 from qcompiler.target.descriptor import Accumulator, Limits
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -54,6 +54,7 @@ def pages() -> dict[str, str]:
         "ops.md": _ops(),
         "arithmetic.md": _arithmetic(targets.values()),
         "descriptor.md": _descriptor(),
+        "predicates.md": _predicates(),
         "onnx.md": _onnx(),
         **{f"targets/{name}.md": _target(target) for name, target in targets.items()},
     }
@@ -90,6 +91,7 @@ def _index(targets: Iterable[str]) -> str:
         "[ops](ops.md): every op with its attributes",
         "[arithmetic](arithmetic.md): every named integer arithmetic",
         "[descriptor](descriptor.md): every key of a target descriptor",
+        "[predicates](predicates.md): further conditions that a descriptor may cite",
         "[ONNX operators](onnx.md): what the ONNX front end reads",
         *(f"[{name}](targets/{name}.md): a target" for name in targets),
     ]
@@ -100,13 +102,13 @@ def _passes() -> str:
     blocks = ["Options stand in braces in pipeline text: `calibrate{method=minmax}`."]
     for name, cls in sorted(built_in(PASSES)):
         blocks += [f"## {name}", prose(cls.__doc__)]
-        fields = dataclasses.fields(cls)
+        blocks.append(" ".join(f"{label.capitalize()} {words}." for label, words in describe_conditions(cls)))
         rows = [
-            (f"`{f.name.replace('_', '-')}`", type(f.default).__name__, f"`{plain(f.default)}`",
-             f.metadata.get("help", ""), ", ".join(f"`{c}`" for c in f.metadata.get("choices", ())))
-            for f in fields
+            (f"`{o.name}`", o.type_text, f"`{o.default_text}`", o.help,
+             ", ".join(f"`{c}`" for c in o.choices) or o.limits_text)
+            for o in options_of(cls).values()
         ]
-        blocks.append(table(("option", "type", "default", "meaning", "choices"), rows) if rows else "No options.")
+        blocks.append(table(("option", "type", "default", "meaning", "allowed"), rows) if rows else "No options.")
     blocks += ["## Aliases", table(("name", "stands for"), [(f"`{n}`", f"`{text}`") for n, text in ALIASES.items()])]
     return page("Passes", *blocks)
 
@@ -190,13 +192,28 @@ def _descriptor() -> str:
     return page("Target descriptor", *blocks)
 
 
+def _predicates() -> str:
+    blocks = [
+        "A row of a descriptor cites them in its key `where`, as `where = [\"channels-multiple-of{factor=16}\"]`. The "
+        "text is that of the error, with the parameters filled in. A node that a condition says nothing of meets it."
+    ]
+    rows = []
+    for name, function in built_in(PREDICATES):
+        options = [
+            f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default}`"
+            for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
+        ]
+        rows.append((f"`{name}`", ", ".join(options), inline(function.__doc__)))
+    return page("Predicates", *blocks, table(("name", "parameters", "what it demands"), rows))
+
+
 def _onnx() -> str:
     blocks = [
         "What the ONNX front end reads on values computed from the inputs. Other standard operators are evaluated "
         "at import where all their operands are constants. What a target makes of a layer, `qcompiler check` says."
     ]
     by_module: dict[str, list[str]] = {}
-    for operator, handler in HANDLERS.items():
+    for operator, handler in built_in(HANDLERS):
         by_module.setdefault(handler.__module__, []).append(operator)
     for module, operators in by_module.items():
         blocks += [f"## {module.rpartition('_')[2]}", ", ".join(f"`{o}`" for o in sorted(operators)) + "."]
@@ -205,6 +222,7 @@ def _onnx() -> str:
 
 def _target(target: Target) -> str:
     from qcompiler.passes.legalize import decompositions_of
+    from qcompiler.rewrite import describe
 
     descriptor = target.descriptor
     accumulator = descriptor.limits.accumulator
@@ -220,7 +238,8 @@ def _target(target: Target) -> str:
          f"`{row.arithmetic}`" if row.arithmetic else "", settings(row, ("operands", "out", "arithmetic")))
         for n, row in descriptor.ops.items()
     ]
-    rules = [(f"`{r.name}`", f"`{r.op}`", inline(r.doc)) for rs in decompositions_of(target).values() for r in rs]
+    listed = describe(type(rule) for rule in decompositions_of(target))
+    rules = [(f"`{r.name}`", f"`{r.replaces}`", inline(r.text)) for r in listed]
     return page(
         target.name, descriptor.summary + ".", table(("", ""), facts),
         "## Number formats", table(("name", "format"), formats),

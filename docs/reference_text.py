@@ -27,7 +27,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def built_in(registry: dict[Any, Any]) -> list[tuple[Any, Any]]:
+def built_in(registry: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
     """Entries of a registry that stem from this package, not from a user's plugin."""
     return [(key, cls) for key, cls in registry.items() if cls.__module__.startswith("qcompiler.")]
 

@@ -9,7 +9,7 @@ from qcompiler.ir.types import channel_blocks
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target, TypeSpec, choose, is_constant, storages, stored_range
 
 
@@ -22,6 +22,10 @@ class Annotate(Pass):
     that limits values, the two are held as one: the format goes behind the activation. Values that the descriptor
     ties get a common group.
     """
+
+    needs = Stage.FLOAT
+    leaves = Stage.ANNOTATED
+    needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)

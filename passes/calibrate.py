@@ -17,7 +17,7 @@ from qcompiler.ir.dimension import static_shape
 from qcompiler.numerics import parameters_from_range
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
 
 _SMALLEST_PRODUCT = 2.0**-125
 """Scales of accumulators are normal float32 numbers."""
@@ -33,6 +33,11 @@ class Calibrate(Pass):
     members'. Ties that the data show to be harmful are cut. Weights take their scales from their own values; a
     channel whose bias would not fit the accumulator gets a larger scale.
     """
+
+    needs = Stage.ANNOTATED | Stage.CALIBRATED
+    leaves = Stage.CALIBRATED
+    needs_target = True
+    needs_data = True
 
     method: str = option("minmax", "how a value's interval follows from what was seen", tuple(OBSERVERS))
     cut_ratio: float = option(4.0, "untie an operand whose interval is this many times shorter than the result's")

@@ -5,22 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import (
-    add_locations,
-    constant_value,
-    float_constant,
-    new_constant,
-    only_user,
-    replace_node,
-    same_but_for_unit_axes,
-)
+from qcompiler.analysis.rewriting import adopt_origin, constant_value, same_but_for_unit_axes
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Builder, Graph, Node, Untraced, Value
+from qcompiler.ir import Graph, Node, Value
 from qcompiler.ops.binary import Add, Mul
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.normalization import BatchNorm
-from qcompiler.ops.shape import Reshape
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
+from qcompiler.rewrite import (
+    Match,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    apply,
+    is_constant,
+    one_use,
+    rule,
+    rules_into,
+)
 
 Float64 = NDArray[np.float64]
 
@@ -34,39 +39,72 @@ class FoldBatchNorm(Pass):
     multiplication and an addition.
     """
 
+    needs = Stage.FLOAT
+
     def run(self, graph: Graph, context: Context) -> PassResult:
-        changed = False
-        for node in graph.nodes:
-            if isinstance(node.op, BatchNorm):
-                node = _before_reshape(graph, node)
-                factor, offset = _factor_and_offset(node)
-                contraction = _foldable_contraction(node)
-                if contraction is not None:
-                    _fold(graph, node, contraction, factor, offset)
-                else:
-                    _expand(graph, node, factor, offset)
-                changed = True
-        return PassResult(graph, changed)
+        return apply(graph, rules_into(self.name))
 
 
-def _before_reshape(graph: Graph, node: Node) -> Node:
-    """batch_norm(reshape(x)) as reshape(batch_norm(x)), where the reshape only adds or removes axes of size 1.
+@rule("normalize-before-reshape", into="fold-batch-norm")
+class NormalizeBeforeReshape(Rule):
+    """batch_norm(reshape(x)) is reshape(batch_norm(x)), where the reshape only adds or removes axes of size 1.
 
     One-dimensional convolutions are two-dimensional ones between such reshapes.
     """
-    reshape = node.operands[0].producer
-    if reshape is None or not isinstance(reshape.op, Reshape) or only_user(reshape.result) is not node:
-        return node
-    source, shape = reshape.operands[0], node.result.type.shape
-    if source.type.shape[:2] != shape[:2] or not same_but_for_unit_axes(source.type.shape, shape):
-        return node
-    if isinstance(source.origin, Untraced):
-        source.origin = reshape.result.origin
-    builder = Builder(graph, node, node.loc)
-    normalized = builder.create(node.op, [source, *node.operands[1:]], origin=node.result.origin)
-    replace_node(graph, node, builder(reshape.op, normalized.result, origin=node.result.origin))
-    graph.erase(reshape)
-    return normalized
+
+    def pattern(self, p: Pattern, x: Operand, *parameters: Operand) -> OpPattern:
+        return p.batch_norm(p.reshape(x, name="reshape").where(one_use), *parameters)
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value, *parameters: Value) -> Outcome:
+        reshape, shape = m.node("reshape"), m.root.result.type.shape
+        if x.type.shape[:2] != shape[:2] or not same_but_for_unit_axes(x.type.shape, shape):
+            return m.fail("the reshape does more than adding or removing axes of size 1")
+        adopt_origin(x, reshape.result)
+        normalized = b(m.root.op, x, *parameters, loc=m.root.loc, origin=m.root.result.origin)
+        return b(reshape.op, normalized, loc=m.root.loc)
+
+
+@rule("normalize-in-contraction", into="fold-batch-norm")
+class NormalizeInContraction(Rule):
+    """A normalization goes into the weights and the bias of the contraction that alone feeds it."""
+
+    def pattern(
+        self, p: Pattern, data: Operand, weights: Operand, bias: Operand | None = None, *parameters: Operand
+    ) -> OpPattern:
+        assert bias is not None
+        contraction = p.op(
+            Contraction, data, weights.where(is_constant), bias.where(is_constant), name="contraction"
+        )
+        return p.batch_norm(contraction.where(one_use), *parameters)
+
+    def rewrite(
+        self, b: RewriteBuilder, m: Match, data: Value, weights: Value, bias: Value | None = None, *parameters: Value
+    ) -> Outcome:
+        op = m.op("contraction", Contraction)
+        if op.result_channel_axis(m.root.result.type.rank) != 1:
+            return m.fail("the channels are not on axis 1")
+        factor, offset = _factor_and_offset(m.root)
+        array = m.array(weights)
+        shape = [1] * array.ndim
+        shape[op.weight_channel_axis(array.ndim)] = -1
+        scaled = (array.astype(np.float64) * factor.reshape(shape)).astype(np.float32)
+        if bias is not None:
+            offset = m.array(bias).astype(np.float64) * factor + offset
+        return b(op, data, b.constant(scaled), b.constant(offset.astype(np.float32)))
+
+
+@rule("expand-normalization", into="fold-batch-norm")
+class ExpandNormalization(Rule):
+    """A normalization that no contraction takes in is a multiplication and an addition."""
+
+    def pattern(self, p: Pattern, x: Operand, *parameters: Operand) -> OpPattern:
+        return p.batch_norm(x, *parameters)
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value, *parameters: Value) -> Outcome:
+        factor, offset = _factor_and_offset(m.root)
+        shape = (-1, *[1] * (x.type.rank - 2))
+        scaled = b(Mul(), x, b.constant(factor.reshape(shape).astype(np.float32)))
+        return b(Add(), scaled, b.constant(offset.reshape(shape).astype(np.float32)))
 
 
 def _factor_and_offset(node: Node) -> tuple[Float64, Float64]:
@@ -84,49 +122,3 @@ def _factor_and_offset(node: Node) -> tuple[Float64, Float64]:
             found="a variance + epsilon that is not positive",
         )
     return factor, offset
-
-
-def _foldable_contraction(node: Node) -> Node | None:
-    """The contraction that alone feeds ``node``, if its weights are constant and its channels are on axis 1."""
-    value = node.operands[0]
-    producer = value.producer
-    if producer is None or not isinstance(producer.op, Contraction) or only_user(value) is not node:
-        return None
-    if producer.op.result_channel_axis(value.type.rank) != 1:
-        return None
-    if any(constant_value(operand) is None for operand in producer.operands[1:]):
-        return None
-    return producer
-
-
-def _fold(graph: Graph, node: Node, contraction: Node, factor: Float64, offset: Float64) -> None:
-    op = contraction.op
-    assert isinstance(op, Contraction)
-    weights = constant_value(contraction.operands[1])
-    assert weights is not None
-    shape = [1] * weights.ndim
-    shape[op.weight_channel_axis(weights.ndim)] = -1
-    bias = offset
-    if len(contraction.operands) == 3:
-        before = constant_value(contraction.operands[2])
-        assert before is not None
-        bias = before.astype(np.float64) * factor + offset
-    builder = Builder(graph, node, contraction.loc)
-    scaled = (weights.astype(np.float64) * factor.reshape(shape)).astype(np.float32)
-    operands: tuple[Value, ...] = (
-        contraction.operands[0], new_constant(builder, scaled), float_constant(builder, bias),
-    )
-    folded = builder(op, *operands, origin=node.result.origin)
-    replace_node(graph, node, folded)
-    assert folded.producer is not None
-    add_locations(folded.producer, contraction)
-    graph.erase(contraction)
-
-
-def _expand(graph: Graph, node: Node, factor: Float64, offset: Float64) -> None:
-    rank = node.result.type.rank
-    shape = (-1, *[1] * (rank - 2))
-    builder = Builder(graph, node, node.loc)
-    scaled = builder(Mul(), node.operands[0], float_constant(builder, factor.reshape(shape)))
-    shifted = builder(Add(), scaled, float_constant(builder, offset.reshape(shape)), origin=node.result.origin)
-    replace_node(graph, node, shifted)

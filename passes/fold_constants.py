@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Builder, ConstantArray, Graph, Node, OpTypeError, Tensor
+from qcompiler.ir import ConstantArray, Graph, Op, OpTypeError, Tensor, Value
 from qcompiler.ir.dimension import static_shape
 from qcompiler.ops.constant import Constant
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
+from qcompiler.rewrite import (
+    Match,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    apply,
+    is_constant,
+    rule,
+)
 
 
 @compiler_pass("fold-constants")
@@ -18,43 +32,39 @@ class FoldConstants(Pass):
     max_bytes: int = option(1 << 28, "leave results larger than this many bytes to run time")
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        changed = False
-        for node in graph.nodes:
-            if self.is_foldable(node):
-                _fold(graph, node)
-                changed = True
-        return PassResult(graph, changed)
-
-    def is_foldable(self, node: Node) -> bool:
-        """Whether all operands are constants and the result is of acceptable size."""
-        if not node.op.foldable or not node.operands:
-            return False
-        if not all(v.producer is not None and isinstance(v.producer.op, Constant) for v in node.operands):
-            return False
-        size = 0
-        for value in node.results:
-            if value.type.carries_batch:
-                return False
-            size += math.prod(static_shape(value.type.shape)) * value.type.storage.dtype.itemsize
-        return size <= self.max_bytes
+        return apply(graph, [FoldConstantOperands(self.max_bytes)])
 
 
-def _fold(graph: Graph, node: Node) -> None:
-    operands = []
-    for value in node.operands:
-        assert value.producer is not None
-        assert isinstance(value.producer.op, Constant)
-        operands.append(Tensor(value.type, value.producer.op.value.array))
-    try:
-        arrays = node.op.evaluate(operands, [v.type for v in node.results])
-    except OpTypeError as error:
-        raise QCompilerError(f"{node.op.name}: {error}", layer=node.layer) from error
-    builder = Builder(graph, node, node.loc)
-    producers = [v.producer for v in node.operands]
-    for value, array in zip(node.results, arrays, strict=True):
-        constant = builder(Constant(ConstantArray.adopt(array)), elem=value.type.elem, origin=value.origin)
-        value.replace_uses(constant)
-    graph.erase(node)
-    for producer in dict.fromkeys(producers):
-        if producer is not None and not producer.result.uses:
-            graph.erase(producer)
+@rule("fold-constant-operands", into="fold-constants")
+@dataclass(frozen=True)
+class FoldConstantOperands(Rule):
+    """An op of constants is a constant."""
+
+    max_bytes: int = 1 << 28
+
+    def pattern(self, p: Pattern, *operands: Operand) -> OpPattern:
+        return p.op(Op, *(operand.where(is_constant) for operand in operands))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
+        node = m.root
+        if not operands:
+            return m.fail("it has no operands")
+        if not node.op.foldable:
+            return m.fail("the op stays")
+        if any(value.type.carries_batch for value in node.results):
+            return m.fail("the result has a free dimension")
+        if sum(_bytes(value) for value in node.results) > self.max_bytes:
+            return m.fail(f"the result has more than {self.max_bytes} bytes")
+        tensors = [Tensor(v.type, array) for v in operands if (array := constant_value(v)) is not None]
+        try:
+            arrays = node.op.evaluate(tensors, [v.type for v in node.results])
+        except OpTypeError as error:
+            raise QCompilerError(f"{node.op.name}: {error}", layer=node.layer) from error
+        return [
+            b(Constant(ConstantArray.adopt(array)), elem=value.type.elem, loc=node.loc)
+            for value, array in zip(node.results, arrays, strict=True)
+        ]
+
+
+def _bytes(value: Value) -> int:
+    return math.prod(static_shape(value.type.shape)) * value.type.storage.dtype.itemsize

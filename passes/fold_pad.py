@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcompiler.analysis.rewriting import add_locations, only_user
-from qcompiler.ir import Graph, Node
+from qcompiler.ir import Graph, Value
 from qcompiler.ops.contraction import Conv2D
 from qcompiler.ops.pooling import MaxPool2D
 from qcompiler.ops.slicing import Pad
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
+from qcompiler.rewrite import (
+    Match,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    apply,
+    rule,
+    rules_into,
+    satisfies,
+)
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -21,33 +33,56 @@ class FoldPad(Pass):
     Padding never counts in a max pool, so only what no element can be smaller than becomes padding of the pool.
     """
 
+    needs = Stage.FLOAT
+
     def run(self, graph: Graph, context: Context) -> PassResult:
-        changed = False
-        for node in graph.nodes:
-            pad = node.operands[0].producer if isinstance(node.op, Conv2D | MaxPool2D) else None
-            if pad is not None and isinstance(pad.op, Pad) and _is_foldable(pad.op, node):
-                _fold(graph, node, pad)
-                changed = True
-        return PassResult(graph, changed)
+        return apply(graph, rules_into(self.name))
+
+
+@rule("pad-into-convolution", into="fold-pad")
+class PadIntoConvolution(Rule):
+    """A convolution pads with zeros itself."""
+
+    def pattern(self, p: Pattern, x: Operand, weights: Operand, *bias: Operand) -> OpPattern:
+        return p.conv2d(p.pad(x, name="pad", mode="constant", value=0.0), weights, *bias, name="convolution")
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value, weights: Value, *bias: Value) -> Outcome:
+        op, pad = m.op("convolution", Conv2D), m.op("pad", Pad)
+        reason = _not_of_the_image(op, pad)
+        return m.fail(reason) if reason else b(op.replace(pads=_total_pads(op, pad)), x, weights, *bias)
+
+
+@rule("pad-into-max-pool", into="fold-pad")
+class PadIntoMaxPool(Rule):
+    """A max pool pads with the lowest number itself."""
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        lowest = satisfies("the lowest number", lambda value: value <= _LOWEST)
+        return p.max_pool2d(p.pad(x, name="pad", mode="constant", value=lowest), name="pool")
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        op, pad = m.op("pool", MaxPool2D), m.op("pad", Pad)
+        reason = _not_of_the_image(op, pad)
+        if reason:
+            return m.fail(reason)
+        spans = [(k - 1) * d + 1 for k, d in zip(op.kernel, op.dilations, strict=True)]
+        if any(p >= spans[i % 2] for i, p in enumerate(_total_pads(op, pad))):
+            # Such a window would have the padding's value, which a pool does not know.
+            return m.fail("a window would see nothing but padding")
+        return b(op.replace(pads=_total_pads(op, pad)), x)
 
 
 def _spatial_axes(op: Conv2D | MaxPool2D) -> tuple[int, int]:
     return (1, 2) if op.layout == "NHWC" else (2, 3)
 
 
-def _is_foldable(pad: Pad, node: Node) -> bool:
-    op = node.op
-    assert isinstance(op, Conv2D | MaxPool2D)
-    spatial = _spatial_axes(op)
-    if pad.mode != "constant" or min(*pad.before, *pad.after) < 0:
-        return False
-    if any(pad.before[i] or pad.after[i] for i in range(4) if i not in spatial):
-        return False
-    if isinstance(op, Conv2D):
-        return pad.value == 0.0
-    # A window that saw nothing but padding would have the padding's value, which a pool does not know.
-    spans = [(k - 1) * d + 1 for k, d in zip(op.kernel, op.dilations, strict=True)]
-    return pad.value <= _LOWEST and all(p < spans[i % 2] for i, p in enumerate(_total_pads(op, pad)))
+def _not_of_the_image(op: Conv2D | MaxPool2D, pad: Pad) -> str:
+    """Why the padding is not padding of an image; empty where it is."""
+    if min(*pad.before, *pad.after) < 0:
+        return "the padding cuts"
+    if any(pad.before[i] or pad.after[i] for i in range(4) if i not in _spatial_axes(op)):
+        return "the padding is not of height and width alone"
+    return ""
 
 
 def _total_pads(op: Conv2D | MaxPool2D, pad: Pad) -> tuple[int, int, int, int]:
@@ -56,14 +91,3 @@ def _total_pads(op: Conv2D | MaxPool2D, pad: Pad) -> tuple[int, int, int, int]:
     return (
         top + pad.before[height], left + pad.before[width], bottom + pad.after[height], right + pad.after[width]
     )
-
-
-def _fold(graph: Graph, node: Node, pad: Node) -> None:
-    assert isinstance(node.op, Conv2D | MaxPool2D)
-    assert isinstance(pad.op, Pad)
-    node.set_op(node.op.replace(pads=_total_pads(node.op, pad.op)))
-    single = only_user(pad.result) is node
-    node.set_operand(0, pad.operands[0])
-    if single:
-        add_locations(node, pad)
-        graph.erase(pad)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from qcompiler.analysis.requantization import requantize_constants
-from qcompiler.analysis.rewriting import add_locations, only_user
-from qcompiler.ir import Affine, Builder, Constants, Graph, Node, Value
+from qcompiler.ir import Affine, Constants, Graph, Node, Op, Value, clone
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Quantize, Requantize
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
+from qcompiler.rewrite import (
+    Match,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    apply,
+    one_use,
+    rule,
+)
 from qcompiler.target import Target
 
 
@@ -22,87 +36,90 @@ class FuseRequantize(Pass):
     where the descriptor marks them with ``fuse``. Inner nodes keep their layers and origins.
     """
 
+    needs = Stage.INTEGER
+    needs_target = True
+
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
-        changed = False
-        for node in graph.nodes:
-            if isinstance(node.op, Requantize):
-                changed |= _merge_requantizes(graph, node)
-            elif isinstance(node.op, Quantize):
-                changed |= _drop_round_trip(graph, node)
-        for node in graph.nodes:
-            chain = _kernel(node, target)
-            if len(chain) > 1:
-                _fuse(graph, chain)
-                changed = True
-        return PassResult(graph, changed)
+        merged = apply(graph, [MergeRequantizes(), DropRoundTrip()])
+        fused = apply(graph, [FuseEnding(target)])
+        return PassResult(graph, merged.changed or fused.changed)
 
 
-def _merge_requantizes(graph: Graph, node: Node) -> bool:
-    """requantize(requantize(x)) where nobody else sees the value between.
+@rule("merge-requantizes", into="fuse-requantize")
+class MergeRequantizes(Rule):
+    """A requantize of a requantize is one, where nobody else sees the value between.
 
     The limits of the value between no longer apply, nor does its rounding.
     """
-    inner = node.operands[0].producer
-    if inner is None or not isinstance(inner.op, Requantize) or only_user(inner.result) is not node:
-        return False
-    assert isinstance(node.op, Requantize)
-    source = inner.operands[0]
-    elem = node.result.type.elem
-    form = node.op.form()
-    assert isinstance(elem, Affine)
-    add_locations(node, inner)
-    node.set_operand(0, source)
-    node.set_op(node.op.replace(constants=Constants(requantize_constants(form, source, elem))))
-    graph.erase(inner)
-    return True
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        return p.requantize(p.requantize(x).where(one_use), name="outer")
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        op, elem = m.op("outer", Requantize), m.root.result.type.elem
+        assert isinstance(elem, Affine)
+        return b(op.replace(constants=Constants(requantize_constants(op.form(), x, elem))), x, elem=elem)
 
 
-def _drop_round_trip(graph: Graph, node: Node) -> bool:
-    """quantize(dequantize(x)) back to the type of x."""
-    inner = node.operands[0].producer
-    if inner is None or inner.op.name != "dequantize" or inner.operands[0].type != node.result.type:
-        return False
-    node.result.replace_uses(inner.operands[0])
-    graph.erase(node)
-    return True
+@rule("drop-round-trip", into="fuse-requantize")
+class DropRoundTrip(Rule):
+    """Quantizing a dequantized value to the type that it had gives that value."""
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        return p.quantize(p.dequantize(x))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        return x if x.type == m.root.result.type else m.fail(f"the type was another: {x.type}")
 
 
-def _kernel(node: Node, target: Target) -> list[Node]:
-    """The node with the ops behind it that may run in the same kernel."""
-    if not _computes(node, target):
-        return []
-    chain = [node]
-    while True:
-        user = only_user(chain[-1].result)
-        row = target.rows.get(user.op.name) if user else None
-        if user is None or row is None or not row.spec.fuse or len(user.operands) != 1:
-            return chain
-        chain.append(user)
+@rule("fuse-ending", into="fuse-requantize")
+@dataclass(frozen=True)
+class FuseEnding(Rule):
+    """An op that the target runs at the end of a kernel joins the kernel of what it alone is computed from."""
+
+    target: Target
+
+    def pattern(self, p: Pattern, *operands: Operand) -> OpPattern:
+        return p.op(Op, p.op(Op, *operands, name="kernel").where(one_use), name="ending")
+
+    def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
+        kernel, ending = m.node("kernel"), m.node("ending")
+        row = self.target.rows.get(ending.op.name)
+        if row is None or not row.spec.fuse:
+            return m.fail("the target runs it as a kernel of its own")
+        if not _computes(kernel, self.target):
+            return m.fail(f"no kernel starts with {kernel.op.name}")
+        if isinstance(kernel.op, Fused):
+            body, inputs = clone(kernel.op.body), operands
+        else:
+            body, inputs = _body_of(kernel)
+        (output,) = body.outputs
+        body.set_outputs([(output.name, _append(body, ending, [output.value]))])
+        return b(Fused(body), *inputs)
 
 
 def _computes(node: Node, target: Target) -> bool:
     """Whether a kernel may start here: an op with integers in and out that is not itself an ending."""
+    if isinstance(node.op, Fused):
+        return True
     row = target.rows.get(node.op.name)
-    if row is None or isinstance(node.op, Constant | Quantize | Fused) or len(node.results) != 1:
+    if row is None or isinstance(node.op, Constant | Quantize) or len(node.results) != 1:
         return False
     return isinstance(node.op, Contraction) or not row.spec.fuse
 
 
-def _fuse(graph: Graph, chain: list[Node]) -> None:
-    """One fused node instead of ``chain``, in place of its last node."""
-    last = chain[-1]
-    operands: list[Value] = list(dict.fromkeys(v for n in chain[:1] for v in n.operands))
+def _body_of(node: Node) -> tuple[Graph, tuple[Value, ...]]:
+    """A body that does what ``node`` does, and the values to call it with."""
+    operands = tuple(dict.fromkeys(node.operands))
     body = Graph("body")
     inside = {v: body.add_input(str(i), v.type) for i, v in enumerate(operands)}
-    for node in chain:
-        copy = Node(node.op, [inside[v] for v in node.operands], node.loc)
-        copy.results = tuple(Value(v.type, v.origin, copy) for v in node.results)
-        body.append(copy)
-        inside.update(zip(node.results, copy.results, strict=True))
-    body.set_outputs([("0", inside[last.result])])
-    loc = tuple(dict.fromkeys(name for n in chain for name in n.loc))
-    kernel = Builder(graph, last, loc)(Fused(body), *operands, origin=last.result.origin)
-    last.result.replace_uses(kernel)
-    for node in reversed(chain):
-        graph.erase(node)
+    body.set_outputs([("0", _append(body, node, [inside[v] for v in node.operands]))])
+    return body, operands
+
+
+def _append(body: Graph, node: Node, operands: Sequence[Value]) -> Value:
+    """A copy of ``node`` at the end of ``body``; its result keeps type and origin."""
+    copy = Node(node.op, operands, node.loc)
+    copy.results = (Value(node.result.type, node.result.origin, copy),)
+    return body.append(copy).result

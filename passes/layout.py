@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcompiler.analysis.rewriting import constant_value, replace_node, transposed_origin
+from qcompiler.analysis.rewriting import constant_value, transposed_origin
 from qcompiler.ir import Builder, Fact, Graph, Node, Op, Value
 from qcompiler.ops.contraction import Conv2DBase
 from qcompiler.ops.normalization import Softmax
@@ -13,7 +13,9 @@ from qcompiler.ops.reduction import ArgMax, Reduction
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.passes.canonicalize_movement import MergeTransposes
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
+from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, rule, sweep
 
 Permutation = tuple[int, ...]
 
@@ -30,19 +32,66 @@ class Layout(Pass):
     layout.
     """
 
+    needs = Stage.FLOAT
+    needs_target = True
+
     def run(self, graph: Graph, context: Context) -> PassResult:
         if context.require_target(self.name).descriptor.layout != "NHWC":
             return PassResult(graph, False)
-        changed = False
-        for node in graph.nodes:
-            if isinstance(node.op, Conv2DBase | Pool2D) and node.op.layout == "NCHW":
-                _to_channels_last(graph, node)
-                changed = True
-            elif isinstance(node.op, Transpose):
-                changed |= _merge(graph, node)
-            else:
-                changed |= _sink(graph, node)
-        return PassResult(graph, changed)
+        # One sweep: where half of the operands are transposed, sinking would go back and forth for ever.
+        return sweep(graph, [ToChannelsLast(), MergeTransposes(), SinkTranspose()])
+
+
+@rule("to-channels-last", into="layout")
+class ToChannelsLast(Rule):
+    """A channels-first convolution or pool is a channels-last one between two transposes."""
+
+    def pattern(self, p: Pattern, image: Operand, *others: Operand) -> OpPattern:
+        return p.op((Conv2DBase, Pool2D), image, *others, layout="NCHW")
+
+    def rewrite(self, b: RewriteBuilder, m: Match, image: Value, *others: Value) -> Outcome:
+        op, origin = m.root.op, m.root.result.origin
+        operands = [_transposed(b, image, TO_CHANNELS_LAST), *others]
+        if isinstance(op, Conv2DBase):
+            operands[1] = _transposed(b, operands[1], TO_CHANNELS_LAST)
+        result = b(op.replace(layout="NHWC"), *operands, origin=transposed_origin(origin, TO_CHANNELS_LAST))
+        return b(Transpose(TO_CHANNELS_FIRST), result)
+
+
+@rule("sink-transpose", into="layout")
+class SinkTranspose(Rule):
+    """op(transpose(x), ...) is transpose(op'(x, ...)): where at least half of the computed operands are transposed."""
+
+    def pattern(self, p: Pattern, *operands: Operand) -> OpPattern:
+        return p.op(Op, *operands)
+
+    def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
+        node = m.root
+        permutation = _common_permutation(node)
+        if permutation is None:
+            return m.fail("fewer than half of the operands are transposed alike")
+        op = _permuted_op(node.op, permutation)
+        if op is None:
+            return m.fail("the op does not apply in another order of axes")
+        moved = b.create(op, [_before_transpose(b, value, permutation) for value in operands])
+        after = _result_permutation(node.op, permutation)
+        results = []
+        for old, new in zip(node.results, moved.results, strict=True):
+            new.origin = transposed_origin(old.origin, inverse(after))
+            unmoved = after == tuple(range(len(after)))
+            results.append(new if unmoved else b(Transpose(after), new, origin=old.origin))
+        return results
+
+
+def _before_transpose(builder: Builder, value: Value, permutation: Permutation) -> Value:
+    """``value`` with the axes that it has before ``permutation`` is applied."""
+    rank = len(permutation)
+    if value.type.rank == 0:
+        return value
+    if value.type.rank < rank:
+        # No axis of the original stands behind the new ones, so the result has no origin of its own.
+        value = builder(Reshape((1,) * (rank - value.type.rank) + value.type.shape), value)
+    return _transposed(builder, value, inverse(permutation))
 
 
 def inverse(permutation: Permutation) -> Permutation:
@@ -59,59 +108,6 @@ def _transposed(builder: Builder, value: Value, permutation: Permutation) -> Val
     if permutation == tuple(range(len(permutation))):
         return value
     return builder(Transpose(permutation), value, origin=transposed_origin(value.origin, permutation))
-
-
-def _to_channels_last(graph: Graph, node: Node) -> None:
-    builder = Builder(graph, node, node.loc)
-    operands = [_transposed(builder, node.operands[0], TO_CHANNELS_LAST), *node.operands[1:]]
-    if isinstance(node.op, Conv2DBase):
-        operands[1] = _transposed(builder, node.operands[1], TO_CHANNELS_LAST)
-    result = builder(
-        node.op.replace(layout="NHWC"), *operands, origin=transposed_origin(node.result.origin, TO_CHANNELS_LAST)
-    )
-    replace_node(graph, node, builder(Transpose(TO_CHANNELS_FIRST), result, origin=node.result.origin))
-
-
-def _merge(graph: Graph, node: Node) -> bool:
-    """transpose(transpose(x))."""
-    producer = node.operands[0].producer
-    if producer is None or not isinstance(producer.op, Transpose):
-        return False
-    assert isinstance(node.op, Transpose)
-    replace_node(graph, node, _transposed(Builder(graph, node, node.loc), node.operands[0], node.op.permutation))
-    return True
-
-
-def _sink(graph: Graph, node: Node) -> bool:
-    """op(transpose(x), ...) becomes transpose(op'(x, ...)) where at least half of the operands are transposed."""
-    permutation = _common_permutation(node)
-    if permutation is None:
-        return False
-    op = _permuted_op(node.op, permutation)
-    if op is None:
-        return False
-    rank = len(permutation)
-    back = inverse(permutation)
-    builder = Builder(graph, node, node.loc)
-    operands = []
-    for value in node.operands:
-        if value.type.rank == 0:
-            operands.append(value)
-            continue
-        if value.type.rank < rank:
-            # No axis of the original stands behind the new ones, so the result has no origin of its own.
-            value = builder(Reshape((1,) * (rank - value.type.rank) + value.type.shape), value)
-        operands.append(_transposed(builder, value, back))
-    moved = builder.create(op, operands)
-    after = _result_permutation(node.op, permutation)
-    for old, new in zip(node.results, moved.results, strict=True):
-        new.origin = transposed_origin(old.origin, inverse(after))
-        if after == tuple(range(len(after))):
-            old.replace_uses(new)
-        else:
-            old.replace_uses(builder(Transpose(after), new, origin=old.origin))
-    graph.erase(node)
-    return True
 
 
 def _common_permutation(node: Node) -> Permutation | None:

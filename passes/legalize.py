@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
-from qcompiler.analysis.rewriting import replace_node
 from qcompiler.errors import QCompilerError, did_you_mean
-from qcompiler.ir import Builder, Graph, Node
-from qcompiler.ops.constant import Constant
-from qcompiler.passes.decompositions import DECOMPOSITIONS, Decomposition
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.ir import Graph, Node
+from qcompiler.passes import decompositions  # noqa: F401 - registers the built-in rules
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
+from qcompiler.rewrite import RULES, Conversion, Mode, NotLegal, Rule, convert
 from qcompiler.target import Target, Violation, check_float_node
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What ``legalize`` makes of one node.
-
-    Attributes:
-        node: the node; no longer in the graph if it was decomposed.
-        rules: names of the decompositions applied to it and to its parts, in order.
-        parts: the nodes that do its work now: the node itself where no rule was applied.
-        illegal: those of ``parts`` that the target cannot run, each with the constraint that decides.
-    """
-
-    node: Node
-    rules: tuple[str, ...]
-    parts: tuple[Node, ...]
-    illegal: tuple[tuple[Node, Violation], ...]
 
 
 @compiler_pass("legalize")
@@ -40,72 +22,41 @@ class Legalize(Pass):
     decides.
     """
 
+    needs = Stage.FLOAT
+    needs_target = True
+
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
-        verdicts = legalize(graph, target)
-        illegal = [pair for verdict in verdicts for pair in verdict.illegal]
-        if illegal:
-            raise _error(target, illegal)
-        return PassResult(graph, any(verdict.rules for verdict in verdicts))
+        try:
+            return PassResult(graph, legalize(graph, target, Mode.FULL).changed)
+        except NotLegal as error:
+            raise _error(target, error.illegal) from error
 
 
-def legalize(graph: Graph, target: Target) -> list[Verdict]:
-    """Decompose, in place, what the target lacks. Returns a verdict on each node but constants, in order.
+def legalize(graph: Graph, target: Target, mode: Mode) -> Conversion:
+    """Decompose what the target lacks; see :func:`qcompiler.rewrite.convert`.
 
     Raises:
-        QCompilerError: the descriptor names a decomposition that does not exist. An illegal node is no error here.
+        NotLegal: in the mode FULL, illegal nodes remain.
+        QCompilerError: the descriptor names a decomposition that does not exist.
     """
-    rules = decompositions_of(target)
-    return [_legalize(graph, node, target, rules) for node in graph.nodes if not isinstance(node.op, Constant)]
+    return convert(graph, decompositions_of(target), partial(check_float_node, target), mode)
 
 
-def decompositions_of(target: Target) -> dict[str, list[Decomposition]]:
-    """The decompositions that a target's descriptor lists, by the op that they replace.
+def decompositions_of(target: Target) -> list[Rule]:
+    """The rules that a target's descriptor lists as decompositions.
 
     Raises:
         QCompilerError: the descriptor names one that does not exist.
     """
-    rules: dict[str, list[Decomposition]] = {}
+    known = [name for name, cls in RULES.items() if "legalize" in cls.into]
     for name in target.descriptor.decompositions:
-        if name not in DECOMPOSITIONS:
+        if name not in known:
             raise QCompilerError(
                 f"{target.source_text}: decompositions: unknown decomposition {name!r}",
-                expected="one of " + ", ".join(DECOMPOSITIONS),
-                fix=did_you_mean(name, DECOMPOSITIONS),
+                expected="one of " + ", ".join(known), fix=did_you_mean(name, known),
             )
-        rules.setdefault(DECOMPOSITIONS[name].op, []).append(DECOMPOSITIONS[name])
-    return rules
-
-
-def _legalize(graph: Graph, node: Node, target: Target, rules: dict[str, list[Decomposition]]) -> Verdict:
-    """Make ``node`` legal if the target is able to run it, or its parts."""
-    violation = check_float_node(target, node)
-    if violation is None:
-        return Verdict(node, (), (node,), ())
-    for rule in rules.get(node.op.name, ()):
-        before = node.previous
-        replacement = rule.build(Builder(graph, node, node.loc), node)
-        if replacement is None:
-            continue
-        made = [part for part in _between(graph, before, node) if not isinstance(part.op, Constant)]
-        replacement.origin = node.result.origin
-        replace_node(graph, node, replacement)
-        verdicts = [_legalize(graph, part, target, rules) for part in made]
-        return Verdict(
-            node,
-            (rule.name, *(name for v in verdicts for name in v.rules)),
-            tuple(part for v in verdicts for part in v.parts),
-            tuple(pair for v in verdicts for pair in v.illegal),
-        )
-    return Verdict(node, (), (node,), ((node, violation),))
-
-
-def _between(graph: Graph, before: Node | None, end: Node) -> Iterator[Node]:
-    """The nodes after ``before`` and before ``end``."""
-    node = before.next if before is not None else next(graph.nodes)
-    while node is not None and node is not end:
-        yield node
-        node = node.next
+    return [RULES[name]() for name in target.descriptor.decompositions]
 
 
 def _error(target: Target, illegal: Sequence[tuple[Node, Violation]]) -> QCompilerError:

@@ -34,7 +34,7 @@ from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, R
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.table import LookupTable
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target
 
 
@@ -47,6 +47,10 @@ class Realize(Pass):
     and pools take the arithmetic that the descriptor cites. All types stay true: dequantizing any value gives its
     real meaning.
     """
+
+    needs = Stage.CALIBRATED
+    leaves = Stage.INTEGER
+    needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         return PassResult(_Realization(graph, context.require_target(self.name)).run(), True)

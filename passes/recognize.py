@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.analysis.rewriting import scalar_value
-from qcompiler.ir import Builder, Graph, Node, Value
+from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir.graph import in_order
 from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Silu, Softplus, UnaryFunction
 from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
-from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
+from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
+from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, is_float, rule, sweep
 
 Real = NDArray[np.float64]
 
@@ -37,41 +40,45 @@ class Recognize(Pass):
     mish to 1e-6, one node of that op replaces them: however the model ordered its multiplications.
     """
 
-    max_nodes: int = option(12, "largest number of nodes that one function may consist of")
+    needs = Stage.FLOAT
+
+    max_nodes: int = option(12, "largest number of nodes that one function may consist of", minimum=1)
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        positions = {node: index for index, node in enumerate(graph.nodes)}
-        changed = False
-        for node in graph.reversed_nodes:
-            if _is_elementary(node) and self.name_function(graph, node, positions):
-                changed = True
-        return PassResult(graph, changed)
+        # Backwards, so that the longest spelling of a function is seen before its parts.
+        return sweep(graph, [NameFunction(self.max_nodes)], reverse=True)
 
-    def name_function(self, graph: Graph, root: Node, positions: dict[Node, int]) -> bool:
-        """Replace the nodes that end in ``root`` by a known function, if they compute one."""
-        for nodes, source in _functions_of_one_value(root, self.max_nodes, positions):
+
+@rule("name-function", into="recognize")
+@dataclass(frozen=True)
+class NameFunction(Rule):
+    """Elementary ops that together compute a known function become that function."""
+
+    max_nodes: int = 12
+
+    def pattern(self, p: Pattern, *operands: Operand) -> OpPattern:
+        # Integers are rounded at each step, so the whole is another function.
+        return p.op((UnaryFunction, BinaryArithmeticOp, FloatBinaryOp), *(o.where(is_float) for o in operands))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
+        for nodes, source in _functions_of_one_value(m.root, self.max_nodes):
             values = _evaluate(nodes, source, _PROBES)
             for function in KNOWN:
                 with np.errstate(all="ignore"):
                     expected = function.real(_PROBES)
-                if source.type == root.result.type and _agree(values, expected):
-                    loc = tuple(dict.fromkeys(name for n in nodes for name in n.loc))
-                    named = Builder(graph, root, loc)(function, source, origin=root.result.origin)
-                    root.result.replace_uses(named)
-                    for node in reversed(nodes):
-                        graph.erase(node)
-                    return True
-        return False
+                if source.type == m.root.result.type and _agree(values, expected):
+                    return b(function, source, loc=tuple(dict.fromkeys(name for n in nodes for name in n.loc)))
+        return m.fail("with what comes before, it computes no function that has a name")
 
 
-def _functions_of_one_value(
-    root: Node, limit: int, positions: dict[Node, int]
-) -> Iterator[tuple[list[Node], Value]]:
+def _functions_of_one_value(root: Node, limit: int) -> Iterator[tuple[list[Node], Value]]:
     """Growing sets of nodes that end in ``root`` and depend on a single value, each in order, with that value.
 
     Inner results have no users outside the set. The set grows by the latest producer that it still depends on, so
     that it never passes a value from which everything else in it is computed.
     """
+    if not _is_elementary(root):
+        return
     inside = {root}
     while len(inside) <= limit:
         sources = list(
@@ -80,10 +87,13 @@ def _functions_of_one_value(
             )
         )
         if len(sources) == 1 and len(inside) > 1:
-            yield sorted(inside, key=lambda n: positions[n]), sources[0]
-        latest = max(sources, key=lambda v: positions.get(v.producer, -1) if v.producer else -1, default=None)
-        producer = latest.producer if latest else None
-        if latest is None or producer not in positions or not _is_elementary(producer):
+            yield in_order(inside), sources[0]
+        computed = {v.producer: v for v in sources if v.producer is not None}
+        if not computed:
+            return
+        producer = in_order(computed)[-1]
+        latest = computed[producer]
+        if not _is_elementary(producer):
             return
         # Counted first: a value with very many users would make this search quadratic.
         if len(latest.uses) > 2 * limit or any(user not in inside for user in latest.users):

@@ -30,6 +30,8 @@ class VerifyLegal(Pass):
     where the descriptor forbids it, nor a number inside an arithmetic.
     """
 
+    needs_target = True
+
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
         verify(graph)

@@ -99,9 +99,9 @@ def compare(original: Graph, program: Graph, feeds: Mapping[str, Array]) -> list
     real: dict[str, Array] = {}
     for name, value in there.items():
         real[name] = in_original_terms(value, found[name]).reshape(expected[name].shape)
-        target = _within_range(value, expected[name]) if _is_limited(value) else expected[name]
+        target = within_range(value, expected[name]) if is_limited(value) else expected[name]
         entries.append(_difference(name, value.producer.layer if value.producer else "", target, real[name]))
-    limited = {name for name, value in there.items() if _is_limited(value)}
+    limited = {name for name, value in there.items() if is_limited(value)}
     entries.extend(_recovered(original, expected, real, limited))
     return entries
 
@@ -115,8 +115,8 @@ def _difference(name: str, layer: str, expected: Array, found: Array, recovered:
     )
 
 
-def _within_range(value: Value, real: Array) -> Array:
-    """``real`` limited to what the type of ``value`` can hold."""
+def within_range(value: Value, real: Array) -> Array:
+    """``real`` limited to what the affine type of ``value`` can hold."""
     quantization = parameters(value.type)
     ends = np.array([quantization.qmin, quantization.qmax]) - quantization.zero_point
     return np.clip(real, *(quantization.scale * ends.astype(np.float32)))
@@ -215,8 +215,8 @@ def _values(program: Graph, values: Mapping[str, Value], feeds: Mapping[str, Arr
     return found
 
 
-def _is_limited(value: Value) -> bool:
-    """Whether the value only feeds a clamp."""
+def is_limited(value: Value) -> bool:
+    """Whether the value is stored within the range of the clamps behind it, its only users."""
     elem = value.type.elem
     return (
         isinstance(elem, Affine) and elem.is_per_tensor and elem.storage.bits <= 16

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from qcompiler import plugins
 from qcompiler.analysis.cost import constant_bytes, count_ops
-from qcompiler.backends.ort import Bypass, FloatSession
+from qcompiler.backends.ort import Bypass, FloatSession, ops_without_onnx_form
 from qcompiler.calibration.data import CalibrationData, DataLike, open_data
 from qcompiler.compare import sqnr_db
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
-from qcompiler.ir import Graph, Node, clone, read_program, verify, walk, write_dump
+from qcompiler.ir import Graph, Node, clone, read_program, verify, walk
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.pipeline import Context, Pass, Pipeline, Progress, silent
+from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
 from qcompiler.program import Program
 from qcompiler.target import Target, load_target
 
@@ -56,6 +56,7 @@ def compile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     check_float: bool = False,
     dump_ir: str | Path | None = None,
+    instruments: Sequence[Instrument] = (),
     progress: Progress = silent,
 ) -> Program:
     """Compile a float model to a program that holds nothing but what a target can do.
@@ -70,6 +71,7 @@ def compile(
         shapes: shapes of inputs whose dimensions the model leaves open, by input name.
         check_float: check that the simulation with quantization switched off, and with 32 bits, equals float.
         dump_ir: folder for the program after each pass, ``000_import.qir`` and so on.
+        instruments: watch the pipeline run, inside of those that the other arguments ask for.
         progress: told how far long work has come.
 
     Raises:
@@ -82,26 +84,25 @@ def compile(
     samples = None if data is None else open_data(data, original)
     expected = None if samples is None else _FloatReference(original, samples)
     context = Context(chosen, samples, progress=progress)
-    dumps = _Dumps(Path(dump_ir)) if dump_ir is not None else None
-    if dumps:
-        dumps.write("import", original)
-    checks: list[FloatCheck] = []
-
-    def after_pass(index: int, current: Pass, graph: Graph) -> None:
-        if dumps:
-            dumps.write(current.name, graph)
-        if check_float and current.name == "calibrate":
-            checks.append(_check_simulation(graph, _require(expected)))
-        progress("compile", index + 1, len(steps.passes))
-
-    graph = steps.run(clone(original), context, after_pass)
+    slow = set(ops_without_onnx_form(original))
+    check = _CheckFloat(expected) if check_float else None
+    watching: list[Instrument] = [_ReportProgress(progress), _NoteSlowOps(slow)]
+    if check is not None:
+        watching.append(check)
+    if dump_ir is not None:
+        watching.append(DumpIR(dump_ir))
+    graph = steps.run(clone(original), context, [*watching, *instruments])
     graph.target = chosen.name
     if not any(current.name == "verify-legal" for current in steps.passes):
         context.warn(f"without the pass 'verify-legal' nothing shows that {chosen.name} can run this program")
+    if slow and samples is not None:
+        context.warn(
+            f"calibration ran in numpy, slowly: no lowering gives an ONNX form of {', '.join(sorted(slow))}"
+        )
     program = Program(graph, warnings=context.warnings)
     program.figures = _figures(original, program, expected)
-    if checks:
-        program.figures["check_float"] = {"bypassed_db": checks[-1].bypassed_db, "wide_db": checks[-1].wide_db}
+    if check is not None and check.found is not None:
+        program.figures["check_float"] = {"bypassed_db": check.found.bypassed_db, "wide_db": check.found.wide_db}
     elif check_float:
         raise QCompilerError("--check-float has nothing to check", fix="the pipeline must contain 'calibrate'")
     return program
@@ -185,23 +186,41 @@ def _largest_value(node: Node) -> float:
     return float(op.scale.array.max()) * (op.qmax - op.qmin)
 
 
-class _Dumps:
-    """Writes ``NNN_pass.qir`` files; constants are shared between them."""
+class _ReportProgress(Instrument):
+    """Tells how many passes have run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.count = 0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise QCompilerError(f"cannot write IR dumps to {folder}: {error}") from error
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.total = 0
 
-    def write(self, name: str, graph: Graph) -> None:
-        try:
-            write_dump(graph, self.folder / f"{self.count:03d}_{name}.qir")
-        except OSError as error:
-            raise QCompilerError(f"cannot write IR dumps to {self.folder}: {error}") from error
-        self.count += 1
+    def begin(self, graph: Graph, passes: Sequence[Pass]) -> None:
+        self.total = len(passes)
+
+    def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+        self.progress("compile", index + 1, self.total)
+
+
+class _NoteSlowOps(Instrument):
+    """Gathers the ops that calibration had to run in numpy."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+        if current.name == "calibrate":
+            self.names.update(ops_without_onnx_form(graph))
+
+
+class _CheckFloat(Instrument):
+    """Runs the float sanity check behind ``calibrate``."""
+
+    def __init__(self, expected: _FloatReference | None) -> None:
+        self.expected = expected
+        self.found: FloatCheck | None = None
+
+    def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+        if current.name == "calibrate":
+            self.found = _check_simulation(graph, _require(self.expected))
 
 
 def _require(reference: _FloatReference | None) -> _FloatReference:

@@ -12,8 +12,9 @@ from qcompiler.compilation import read_model
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Node, clone
 from qcompiler.ops.constant import Constant
-from qcompiler.passes.legalize import Verdict, legalize
+from qcompiler.passes.legalize import legalize
 from qcompiler.pipeline import Context, Pipeline
+from qcompiler.rewrite import Mode, Verdict
 from qcompiler.target import Target, Violation, load_target
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def check_legality(
     before = _before_legalize(chosen)
     original = read_model(model, batch=batch, shapes=shapes)
     graph = before.run(clone(original), Context(chosen))
-    verdicts = legalize(graph, chosen)
-    return LegalityReport(chosen.name, tuple(_by_layer(original, verdicts)))
+    conversion = legalize(graph, chosen, Mode.ANALYSIS)
+    return LegalityReport(chosen.name, tuple(_by_layer(original, conversion.verdicts)))
 
 
 def _before_legalize(target: Target) -> Pipeline:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler import plugins
 from qcompiler.analysis.batching import run_in_batches, takes_samples
 from qcompiler.analysis.boundary import before_dequantize, behind_quantize
 from qcompiler.analysis.cost import Coverage, measure_coverage
@@ -144,8 +145,9 @@ def load(folder: str | Path) -> Program:
     """Read an artifact that ``Program.save`` wrote.
 
     Raises:
-        QCompilerError: no artifact, or a damaged one.
+        QCompilerError: no artifact, or a damaged one; or a plugin, whose ops it may hold, cannot be loaded.
     """
+    plugins.load()
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -13,13 +13,16 @@ PACKAGE = Path(qcompiler.__file__).parent
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("registry",),
     ("ir", "numerics"),
     ("ops",),
     ("target",),
     ("analysis", "pipeline"),
+    ("rewrite",),
     ("backends", "frontends", "calibration"),
     ("compare", "passes"),
-    ("program", "plugins"),
+    ("program", "plugins", "pass_comparison", "report"),
+    ("exporters",),
     ("compilation", "legality_report"),
     ("cli", "demo", "__main__"),
 )
@@ -30,7 +33,7 @@ APART = frozenset({"ir", "numerics"})
 
 OWNERS = {
     "networkx": ("analysis",), "tvm": ("backends.tvm",), "onnx": ("frontends", "backends"),
-    "onnxruntime": ("frontends", "backends", "demo"),
+    "onnxruntime": ("frontends", "backends", "demo"), "bokeh": ("report",), "jinja2": ("report",),
 }
 """Third-party packages that only these parts may import. The demo runs the float model as its user would."""
 

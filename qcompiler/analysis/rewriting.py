@@ -63,6 +63,18 @@ def same_but_for_unit_axes(first: Shape, second: Shape) -> bool:
     return [d for d in first if d != 1] == [d for d in second if d != 1]
 
 
+def adopt_origin(value: Value, reshaped: Value) -> None:
+    """Let a value that stands for none of the model's stand for the one that a reshape of it stands for.
+
+    Only where the shapes differ in axes of size 1 alone.
+    """
+    if (
+        isinstance(value.origin, Untraced) and isinstance(reshaped.origin, Original)
+        and same_but_for_unit_axes(value.type.shape, reshaped.type.shape)
+    ):
+        value.origin = reshaped.origin
+
+
 def transposed_origin(origin: Origin, permutation: tuple[int, ...]) -> Origin:
     """The origin of ``transpose(value, permutation)``."""
     return origin.transposed(permutation) if isinstance(origin, Original) else origin

@@ -8,6 +8,7 @@ work on that form, and writes a channels-last form only where somebody asks for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from qcompiler.backends.fake_quant_simulation import Bypass
+from qcompiler.backends.lowering import find_lowering, lowering
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Dim, Graph, Node, Scalar, Shape, SymbolicDim, TensorType, Value
+from qcompiler.ir import Dim, Graph, Node, Op, Scalar, Shape, SymbolicDim, TensorType, Value
 from qcompiler.ops.constant import Constant
 
 Array = NDArray[Any]
@@ -25,37 +27,75 @@ Permutation = tuple[int, ...]
 Elementwise = Callable[["OnnxEmitter", Node, list[str]], str]
 Structural = Callable[["OnnxEmitter", Node], None]
 
+BACKEND = "onnx"
+"""The name under which ONNX forms are registered."""
+
 CHANNELS_FIRST: Permutation = (0, 3, 1, 2)
 CHANNELS_LAST: Permutation = (0, 2, 3, 1)
-
-ELEMENTWISE: dict[str, Elementwise] = {}
-"""By op name: takes the names of the operands, gives the name of the result; works in any layout."""
-STRUCTURAL: dict[str, Structural] = {}
-"""By op name: asks for the operands in the layout it needs and defines the results."""
 
 # Opset 20 brings Gelu; IR version 10 belongs to it.
 _OPSET, _IR_VERSION = 20, 10
 _INLINE_BYTES = 1024
 
 
-def elementwise(*names: str) -> Callable[[Elementwise], Elementwise]:
-    """Register the ONNX form of element-wise ops."""
+def elementwise(*ops: str) -> Callable[[Elementwise], Elementwise]:
+    """Register the ONNX form of element-wise ops: takes the names of the operands, gives the name of the result.
+
+    Raises:
+        QCompilerError: one of the ops has an ONNX form.
+    """
 
     def register(emission: Elementwise) -> Elementwise:
-        ELEMENTWISE.update(dict.fromkeys(names, emission))
+        @wraps(emission)
+        def in_any_layout(emitter: OnnxEmitter, node: Node) -> None:
+            emitter.emit_elementwise(node, emission)
+
+        lowering(BACKEND, *ops)(in_any_layout)
         return emission
 
     return register
 
 
-def structural(*names: str) -> Callable[[Structural], Structural]:
-    """Register the ONNX form of ops that care about axes."""
+def structural(*ops: str) -> Callable[[Structural], Structural]:
+    """Register the ONNX form of ops that care about axes: asks for the operands in the layout it needs and defines
+    the results.
 
-    def register(emission: Structural) -> Structural:
-        STRUCTURAL.update(dict.fromkeys(names, emission))
-        return emission
+    Raises:
+        QCompilerError: one of the ops has an ONNX form.
+    """
+    return lowering(BACKEND, *ops)
 
-    return register
+
+def needed_nodes(graph: Graph, fetch: Iterable[Value]) -> list[Node]:
+    """The nodes that ``fetch`` depends on, in order."""
+    needed: set[Node] = set()
+    open_values = list(fetch)
+    while open_values:
+        node = open_values.pop().producer
+        if node is not None and node not in needed:
+            needed.add(node)
+            open_values.extend(node.operands)
+    return [node for node in graph.nodes if node in needed]
+
+
+def require_float(node: Node) -> None:
+    """Refuse a node of an integer program.
+
+    Raises:
+        QCompilerError: it computes on quantized numbers; names the layer.
+    """
+    types = [v.type for v in (*node.operands, *node.results)]
+    if not all(isinstance(t.elem, Scalar) for t in types):
+        raise QCompilerError(
+            f"{node.op.name} works on quantized numbers, and simulation ends at realize", layer=node.layer,
+            expected="a float graph, with or without fake_quant nodes",
+            found=f"{node.op.name} -> {', '.join(str(v.type) for v in node.results)}",
+            fix="simulate the graph as it is before realize, or run this one with the reference interpreter",
+        )
+
+
+def has_onnx_form(op: Op) -> bool:
+    return isinstance(op, Constant) or find_lowering(BACKEND, op) is not None
 
 
 class OnnxEmitter:
@@ -85,47 +125,19 @@ class OnnxEmitter:
 
     # The walk
 
-    def emit_graph(self, fetch: Iterable[Value]) -> None:
-        """Write the nodes that ``fetch`` depends on.
+    def emit_nodes(self, nodes: Iterable[Node]) -> None:
+        """Write ``nodes``, in order: float ops that have an ONNX form."""
+        for node in nodes:
+            self._layer = node.layer
+            if isinstance(node.op, Constant):
+                self.static[node.result] = node.op.value.array
+            else:
+                emission = find_lowering(BACKEND, node.op)
+                assert emission is not None, f"{node.op.name} has no ONNX form"
+                emission(self, node)
 
-        Raises:
-            QCompilerError: one of them has no float meaning or no ONNX form; names the layer.
-        """
-        needed: set[Node] = set()
-        open_values = list(fetch)
-        while open_values:
-            node = open_values.pop().producer
-            if node is not None and node not in needed:
-                needed.add(node)
-                open_values.extend(node.operands)
-        for node in self._graph.nodes:
-            if node in needed:
-                self._emit_node(node)
-
-    def _emit_node(self, node: Node) -> None:
-        if isinstance(node.op, Constant):
-            self.static[node.result] = node.op.value.array
-            return
-        types = [v.type for v in (*node.operands, *node.results)]
-        if not all(isinstance(t.elem, Scalar) for t in types):
-            raise QCompilerError(
-                f"{node.op.name} works on quantized numbers, and simulation ends at realize", layer=node.layer,
-                expected="a float graph, with or without fake_quant nodes",
-                found=f"{node.op.name} -> {', '.join(str(v.type) for v in node.results)}",
-                fix="simulate the graph as it is before realize, or run this one with the reference interpreter",
-            )
-        self._layer = node.layer
-        if node.op.name in STRUCTURAL:
-            STRUCTURAL[node.op.name](self, node)
-        elif node.op.name in ELEMENTWISE:
-            self._emit_elementwise(node, ELEMENTWISE[node.op.name])
-        else:
-            raise QCompilerError(
-                f"op {node.op.name} has no ONNX form", layer=node.layer,
-                fix="decompose it first, or run the graph with the reference interpreter",
-            )
-
-    def _emit_elementwise(self, node: Node, emission: Elementwise) -> None:
+    def emit_elementwise(self, node: Node, emission: Elementwise) -> None:
+        """Write an element-wise op in the layout that its operands have."""
         varying = [v for v in node.operands if self.resolve(v) not in self.static]
         if varying and node.result.type.rank == 4 and all(self.is_channels_first(v) for v in varying):
             names = [self.channels_first(v) for v in node.operands]

@@ -1,4 +1,4 @@
-"""Runs float and simulated programs fast, through ONNX Runtime."""
+"""Runs float and simulated programs: fast, through ONNX Runtime, or in numpy where an op has no ONNX form."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 # The imports of the onnx_ modules register the ONNX forms of all ops.
 from qcompiler.backends import onnx_elementwise, onnx_spatial, onnx_structure  # noqa: F401
 from qcompiler.backends.fake_quant_simulation import Bypass
-from qcompiler.backends.onnx_emitter import OnnxEmitter
+from qcompiler.backends.float_interpreter import FloatInterpreter
+from qcompiler.backends.onnx_emitter import OnnxEmitter, has_onnx_form, needed_nodes, require_float
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, SymbolicDim, TensorType, Value
+from qcompiler.ir import Graph, Node, SymbolicDim, Tensor, TensorType, Value
+from qcompiler.ops.constant import Constant
 
 Array = NDArray[Any]
 
-__all__ = ["Bypass", "FloatSession", "run_float"]
+__all__ = ["Bypass", "FloatSession", "ops_without_onnx_form", "run_float"]
 
 _DISABLED_OPTIMIZERS = ["NoopElimination", "MatMulScaleFusion", "Pad_Fusion"]
 """Rewrites that change what is computed. The first drops the addition of 0 that turns a simulated -0 into 0, the
@@ -30,7 +32,8 @@ class FloatSession:
     """A float graph, loaded for execution at any batch size.
 
     fake_quant nodes without parameters are the identity; those with parameters give the numbers of
-    ``FakeQuant.evaluate`` bit for bit. Everything else is float arithmetic in ONNX Runtime's order of summation.
+    ``FakeQuant.evaluate`` bit for bit. Everything else is float arithmetic in ONNX Runtime's order of summation. A
+    program that holds an op without an ONNX form, such as a plugin's, runs in numpy by the ops' own ``evaluate``.
 
     Args:
         graph: a graph of float ops; it may change afterwards without effect on the session.
@@ -40,8 +43,7 @@ class FloatSession:
         threads: threads for one run; None lets ONNX Runtime choose.
 
     Raises:
-        QCompilerError: a node computes on quantized numbers or has no ONNX form, or ONNX Runtime does not support
-            it; names the layer.
+        QCompilerError: a node computes on quantized numbers, or ONNX Runtime does not support it; names the layer.
     """
 
     def __init__(
@@ -57,8 +59,23 @@ class FloatSession:
             raise QCompilerError("fake_quant cannot have this width", expected="2 to 32 bits", found=f"{bits} bits")
         fetched = [o.value for o in graph.outputs] if fetch is None else list(fetch)
         self._graph_inputs = [(v.name, v.type) for v in graph.inputs]
-        emitter = OnnxEmitter(graph, bypass, bits)
-        emitter.emit_graph(fetched)
+        nodes = needed_nodes(graph, fetched)
+        for node in nodes:
+            if not isinstance(node.op, Constant):
+                require_float(node)
+        self._interpreter: FloatInterpreter | None = None
+        self._session: Any = None
+        if all(has_onnx_form(node.op) for node in nodes):
+            self._load(graph, nodes, fetched, OnnxEmitter(graph, bypass, bits), threads)
+        else:
+            self._interpreter = FloatInterpreter(nodes, fetched, bypass, bits)
+            self._inputs = {v.name: v for v in graph.inputs}
+            self._required = _required_inputs(graph, nodes, fetched)
+
+    def _load(
+        self, graph: Graph, nodes: Sequence[Node], fetched: Sequence[Value], emitter: OnnxEmitter, threads: int | None
+    ) -> None:
+        emitter.emit_nodes(nodes)
         # Where each fetched value comes from: a constant array, a feed, or an output of the session.
         self._sources: list[Array | str | int] = []
         outputs: dict[str, TensorType] = {}
@@ -74,7 +91,8 @@ class FloatSession:
                 outputs.setdefault(name, root.type)
                 self._sources.append(positions.setdefault(name, len(positions)))
         self._output_names = list(outputs)
-        self._session = _load(emitter, list(outputs.items()), threads) if outputs else None
+        if outputs:
+            self._session = _start(emitter, list(outputs.items()), threads)
         self._model_inputs = {value.name: name for value, name in emitter.inputs.items()}
         self._required = set(self._model_inputs) | {s for s in self._sources if isinstance(s, str)}
 
@@ -91,7 +109,13 @@ class FloatSession:
         Raises:
             QCompilerError: a feed is missing, unknown or does not fit its input, or ONNX Runtime fails.
         """
-        self._check(feeds)
+        symbols = self._check(feeds)
+        if self._interpreter is not None:
+            inputs = {
+                self._inputs[name]: Tensor(self._inputs[name].type.bind(symbols), np.asarray(array))
+                for name, array in feeds.items()
+            }
+            return self._interpreter.run(inputs, symbols)
         computed: Sequence[Array] = ()
         if self._session is not None:
             named = {name: np.ascontiguousarray(feeds[key]) for key, name in self._model_inputs.items()}
@@ -107,7 +131,8 @@ class FloatSession:
                 results.append(np.asarray(feeds[source]) if isinstance(source, str) else source)
         return results
 
-    def _check(self, feeds: Mapping[str, Array]) -> None:
+    def _check(self, feeds: Mapping[str, Array]) -> dict[str, int]:
+        """Refuse feeds that do not fit; the size of each free dimension."""
         names = [name for name, _ in self._graph_inputs]
         unknown = sorted(set(feeds) - set(names))
         if unknown:
@@ -130,6 +155,7 @@ class FloatSession:
                 raise QCompilerError(
                     f"input {name!r} does not fit", expected=str(type), found=f"{array.dtype}{list(array.shape)}"
                 )
+        return symbols
 
 
 def run_float(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -138,7 +164,28 @@ def run_float(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return dict(zip(graph.output_names, results, strict=True))
 
 
-def _load(emitter: OnnxEmitter, outputs: Sequence[tuple[str, TensorType]], threads: int | None) -> Any:
+def ops_without_onnx_form(graph: Graph) -> list[str]:
+    """Ops of a program that make :class:`FloatSession` run it in numpy, slowly; none for ops of the compiler."""
+    return sorted({node.op.name for node in graph.nodes if not has_onnx_form(node.op)})
+
+
+def _required_inputs(graph: Graph, nodes: Sequence[Node], fetched: Sequence[Value]) -> set[str]:
+    """Names of the inputs that the interpreter reads: operands, and one for each free dimension."""
+    read = {v for node in nodes for v in node.operands} | set(fetched)
+    required = [v for v in graph.inputs if v in read]
+    used = {symbol for v in read | {r for n in nodes for r in n.results} for symbol in _symbols(v)}
+    for value in graph.inputs:
+        known = {symbol for v in required for symbol in _symbols(v)}
+        if value not in required and _symbols(value) & (used - known):
+            required.append(value)
+    return {v.name for v in required}
+
+
+def _symbols(value: Value) -> set[str]:
+    return {dim.symbol for dim in value.type.shape if isinstance(dim, SymbolicDim)}
+
+
+def _start(emitter: OnnxEmitter, outputs: Sequence[tuple[str, TensorType]], threads: int | None) -> Any:
     """An ONNX Runtime session of what ``emitter`` wrote."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised; they need not be printed too

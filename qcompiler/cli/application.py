@@ -12,8 +12,11 @@ from typer.core import TyperGroup
 
 from qcompiler.cli.check_command import check_command
 from qcompiler.cli.compile_command import compile_command
+from qcompiler.cli.export_command import export_command
 from qcompiler.cli.inspect_command import inspect_command
+from qcompiler.cli.opt_command import opt_command
 from qcompiler.cli.passes_command import passes_application
+from qcompiler.cli.plugins_command import plugins_command
 from qcompiler.cli.run_command import run_command
 from qcompiler.cli.targets_command import targets_application
 from qcompiler.cli.terminal import print_error
@@ -50,6 +53,9 @@ app.command("compile")(compile_command)
 app.command("run")(run_command)
 app.command("check")(check_command)
 app.command("inspect")(inspect_command)
+app.command("opt")(opt_command)
+app.command("export")(export_command)
+app.command("plugins")(plugins_command)
 app.add_typer(targets_application, name="targets")
 app.add_typer(passes_application, name="passes")
 
@@ -62,11 +68,17 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Start without the installed plugins.")] = False,
 ) -> None:
     """Compile float neural networks to exact integer-only programs for named targets."""
+    if no_plugins:
+        from qcompiler import plugins
+
+        context.with_resource(plugins.disabled())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from qcompiler.cli.instrument_options import (
+    CompareOption,
+    CrashReproducerOption,
+    DumpIROption,
+    InstrumentChoice,
+    PrintAfterAllOption,
+    PrintAfterChangeOption,
+    PrintAfterOption,
+    PrintBeforeAllOption,
+    PrintBeforeOption,
+    PrintOnFailureOption,
+    TimeOption,
+    VerifyEachOption,
+)
 from qcompiler.cli.model_options import BatchOption, ShapeOption, TargetOption, parse_shapes, refuse_shapes_of_program
 from qcompiler.cli.terminal import counted, print_table, print_warning, progress_bars, readable_size
 from qcompiler.errors import QCompilerError
@@ -33,39 +48,50 @@ def compile_command(
     check_float: Annotated[
         bool, typer.Option("--check-float", help="Check that the program without quantization equals the model.")
     ] = False,
-    dump_ir: Annotated[
-        Path | None, typer.Option("--dump-ir", metavar="DIR", help="Folder for the program after each pass.")
-    ] = None,
+    print_before: PrintBeforeOption = None,
+    print_after: PrintAfterOption = None,
+    print_before_all: PrintBeforeAllOption = False,
+    print_after_all: PrintAfterAllOption = False,
+    print_after_change: PrintAfterChangeOption = False,
+    print_on_failure: PrintOnFailureOption = False,
+    verify_each: VerifyEachOption = False,
+    time: TimeOption = False,
+    dump_ir: DumpIROption = None,
+    crash_reproducer: CrashReproducerOption = None,
+    compare: CompareOption = None,
 ) -> None:
     """Compile a float model to a program that holds nothing but what a target can do."""
+    choice = InstrumentChoice(
+        print_before, print_after, print_before_all, print_after_all, print_after_change, print_on_failure,
+        verify_each, time, dump_ir, crash_reproducer, compare,
+    )
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(model, batch, shapes)
-    _refuse_dumps_in_output(output, dump_ir)
+    _refuse_in_output(output, "--dump-ir", dump_ir)
+    _refuse_in_output(output, "--crash-reproducer", crash_reproducer)
     from qcompiler.compilation import compile
+    from qcompiler.pipeline import silent
     from qcompiler.program import check_output_folder
 
     check_output_folder(output)
-    with progress_bars() as progress:
-        try:
-            program = compile(
-                model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
-                check_float=check_float, dump_ir=dump_ir, progress=progress,
-            )
-        except QCompilerError:
-            if dump_ir is not None and any(dump_ir.glob("*.qir")):
-                typer.echo(f"The program after the last finished pass lies in {dump_ir}.", err=True)
-            raise
+    # A progress bar among printed programs would garble both.
+    bars = nullcontext(silent) if choice.prints else progress_bars()
+    with choice.instruments() as instruments, bars as progress:
+        program = compile(
+            model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
+            check_float=check_float, instruments=instruments, progress=progress,
+        )
     program.save(output)
     print_table(_summary(program.graph.target, program.figures, output, dump_ir))
     for warning in program.warnings:
         print_warning(warning)
 
 
-def _refuse_dumps_in_output(output: Path, dumps: Path | None) -> None:
-    if dumps is not None and dumps.resolve().is_relative_to(output.resolve()):
+def _refuse_in_output(output: Path, option: str, folder: Path | None) -> None:
+    if folder is not None and folder.resolve().is_relative_to(output.resolve()):
         raise QCompilerError(
-            f"--dump-ir {str(dumps)!r} lies in the output folder", found=f"--output {str(output)!r}",
-            fix="a failed compilation leaves dumps but no output: name a folder beside it",
+            f"{option} {str(folder)!r} lies in the output folder", found=f"--output {str(output)!r}",
+            fix="a failed compilation leaves this folder but no output: name one beside it",
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qcompiler.cli.graph_page import AgainstOption, DataOption, HtmlOption, check_page_options, write_graph_page
 from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
 from qcompiler.cli.terminal import counted, print_table, readable_size
 
@@ -19,15 +20,29 @@ def inspect_command(
     text: Annotated[bool, typer.Option("--text", help="Print the .qir text instead.")] = False,
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    html: HtmlOption = None,
+    against: AgainstOption = None,
+    data: DataOption = None,
 ) -> None:
     """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type."""
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(path, batch, shapes)
+    check_page_options(html, against, data)
     from qcompiler.analysis.boundary import before_dequantize, behind_quantize
     from qcompiler.compilation import read_model
     from qcompiler.program import load
 
-    graph = load(path).graph if path.is_dir() else read_model(path, batch=batch, shapes=shapes)
+    def read(place: Path) -> Graph:
+        if place.is_dir():
+            return load(place).graph
+        # Sizes are for models that leave them open.
+        is_text = place.suffix == ".qir"
+        return read_model(place) if is_text else read_model(place, batch=batch, shapes=shapes)
+
+    graph = read(path)
+    if html is not None:
+        write_graph_page(html, path, graph, against, data, read)
+        return
     if text:
         typer.echo(str(graph), nl=False)
         return

@@ -11,7 +11,7 @@ import typer
 from qcompiler.errors import QCompilerError
 
 TargetOption = Annotated[
-    str, typer.Option("--target", "-t", metavar="NAME", help="A built-in target, or the path of a .toml descriptor.")
+    str, typer.Option("--target", "-t", metavar="NAME", help="A target, or the path of a .toml descriptor.")
 ]
 BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help="Fix the batch to this size.")]
 ShapeOption = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,9 +32,9 @@ def list_passes(context: typer.Context) -> None:
 
 @passes_application.command("show")
 def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass.")]) -> None:
-    """Show what a pass does, and its options."""
+    """Show what a pass does, what it needs and leaves, and its options."""
     from qcompiler import plugins
-    from qcompiler.pipeline import ALIASES, PASSES
+    from qcompiler.pipeline import ALIASES, PASSES, describe_conditions
 
     plugins.load()
     if name in ALIASES:
@@ -47,9 +46,11 @@ def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass."
             fix=did_you_mean(name, [*PASSES, *ALIASES], most=3),
         )
     typer.echo(f"{name}\n\n{_documentation(PASSES[name])}\n")
+    print_table(describe_conditions(PASSES[name]))
+    typer.echo()
     options = _options(PASSES[name])
     if options:
-        print_table(options, ("option", "type", "default", "help", "choices"))
+        print_table(options, ("option", "type", "default", "help", "allowed"))
     else:
         typer.echo("It has no options.")
 
@@ -59,11 +60,6 @@ def _documentation(cls: type[Pass]) -> str:
 
 
 def _options(cls: type[Pass]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-        rows.append((
-            field.name.replace("_", "-"), type(field.default).__name__, default, field.metadata.get("help", ""),
-            ", ".join(field.metadata.get("choices", ())),
-        ))
-    return rows
+    from qcompiler.pipeline import options_of
+
+    return [(o.name, o.type_text, o.default_text, o.help, o.limits_text) for o in options_of(cls).values()]

@@ -9,7 +9,7 @@ import typer
 from qcompiler.cli.terminal import print_table
 
 if TYPE_CHECKING:
-    from qcompiler.target import OpRow, Target, TypeSpec
+    from qcompiler.target import Row, Target, TypeSpec
 
 targets_application = typer.Typer(help="List the targets, or show one.")
 
@@ -19,34 +19,39 @@ def list_targets(context: typer.Context) -> None:
     """List the targets, or show one."""
     if context.invoked_subcommand:
         return
-    from qcompiler.target import built_in_targets, load_target
+    from qcompiler import plugins
+    from qcompiler.target import TARGETS, load_target
 
-    rows = [(name, load_target(name).descriptor.summary) for name in built_in_targets()]
+    plugins.load()
+    rows = [(name, load_target(name).descriptor.summary) for name in TARGETS]
     print_table(rows, ("target", "summary"))
 
 
 @targets_application.command("show")
 def show_target(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in target, or the path of a .toml descriptor.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A target, or the path of a .toml descriptor.")],
 ) -> None:
     """Show what a target can do: number formats, ops, decompositions and limits."""
+    from qcompiler import plugins
     from qcompiler.passes.legalize import decompositions_of
+    from qcompiler.rewrite import describe
     from qcompiler.target import load_target
 
+    plugins.load()
     target = load_target(name)
-    rules = [rule for rules in decompositions_of(target).values() for rule in rules]
+    rules = describe(type(rule) for rule in decompositions_of(target))
     print_table(_header(target))
     typer.echo()
     formats = [(n, *_format(spec)) for n, spec in target.descriptor.types.items()]
     columns = ("number format", "kind", "storage", "range", "scale", "zero point", "constant")
     print_table(formats, columns)
     typer.echo()
-    ops = [(n, ", ".join(row.operands), row.out, row.arithmetic or "", _constraints(row))
-           for n, row in target.descriptor.ops.items()]
+    ops = [(n, ", ".join(row.spec.operands), row.spec.out, row.spec.arithmetic or "", _constraints(row))
+           for n, row in target.rows.items()]
     print_table(ops, ("op", "operands", "result", "arithmetic", "constraints"))
     if rules:
         typer.echo()
-        print_table([(r.name, r.op, " ".join(r.doc.split())) for r in rules], ("decomposition", "replaces", "by"))
+        print_table([(r.name, r.replaces, r.text) for r in rules], ("decomposition", "replaces", "by"))
 
 
 def _header(target: Target) -> list[tuple[str, str]]:
@@ -78,9 +83,9 @@ def _format(spec: TypeSpec) -> tuple[str, ...]:
     )
 
 
-def _constraints(row: OpRow) -> str:
+def _constraints(resolved: Row) -> str:
     """All that a row demands beside types and arithmetic."""
-    items = []
+    row, items = resolved.spec, []
     if row.ties:
         items.append("operands and result share their scale")
     if row.fuse:
@@ -96,4 +101,5 @@ def _constraints(row: OpRow) -> str:
         items.append("along the last axis only")
     if row.max_axis_length is not None:
         items.append(f"at most {row.max_axis_length} elements along the axis")
+    items.extend(map(str, resolved.conditions))
     return "; ".join(items)

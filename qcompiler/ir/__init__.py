@@ -6,11 +6,12 @@ from qcompiler.ir.clone import clone
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
 from qcompiler.ir.graph import Graph, Node, Output, walk
+from qcompiler.ir.listener import GraphListener, Remark
 from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, require
-from qcompiler.ir.parser import parse, parse_type
-from qcompiler.ir.printer import print_graph, print_with_constants
+from qcompiler.ir.parser import parse, parse_type, parse_with_names
+from qcompiler.ir.printer import print_graph, print_node, print_with_constants, value_names
 from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
-from qcompiler.ir.storage import read_program, write_dump, write_program
+from qcompiler.ir.storage import read_program, read_program_with_names, write_dump, write_program
 from qcompiler.ir.structure import structural_hash
 from qcompiler.ir.types import Affine, BlockFloat, TensorType
 from qcompiler.ir.value import Origin, Original, Untraced, Value
@@ -28,12 +29,14 @@ __all__ = [
     "Dim",
     "Fact",
     "Graph",
+    "GraphListener",
     "Node",
     "Op",
     "OpTypeError",
     "Origin",
     "Original",
     "Output",
+    "Remark",
     "Scalar",
     "Shape",
     "SymbolicDim",
@@ -45,12 +48,16 @@ __all__ = [
     "op",
     "parse",
     "parse_type",
+    "parse_with_names",
     "print_graph",
+    "print_node",
     "print_with_constants",
     "read_program",
+    "read_program_with_names",
     "require",
     "scalar_of",
     "structural_hash",
+    "value_names",
     "verify",
     "walk",
     "write_dump",

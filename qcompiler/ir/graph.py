@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from qcompiler.ir.listener import GraphListener, Remark
 from qcompiler.ir.op import Op
 from qcompiler.ir.types import TensorType
 from qcompiler.ir.value import Origin, Untraced, Value
 
 Loc = tuple[str, ...]
+
+_ORDER_STRIDE = 1 << 40
+"""Distance between the order numbers of neighbours, so that many nodes fit between two before all are renumbered."""
 
 
 class Node:
@@ -21,7 +26,7 @@ class Node:
         loc: names of the user's layers it stems from.
     """
 
-    __slots__ = ("_operands", "graph", "loc", "next", "op", "previous", "results")
+    __slots__ = ("_operands", "_order", "graph", "loc", "next", "op", "previous", "results")
 
     def __init__(self, op: Op, operands: Sequence[Value], loc: Loc) -> None:
         self.op = op
@@ -30,6 +35,7 @@ class Node:
         self.graph: Graph | None = None
         self.previous: Node | None = None
         self.next: Node | None = None
+        self._order = 0
         self._operands: list[Value] = list(operands)
         for index, value in enumerate(self._operands):
             value.uses[self, index] = None
@@ -55,24 +61,37 @@ class Node:
 
     def set_operand(self, index: int, value: Value) -> None:
         """Use ``value`` as operand ``index``."""
-        del self._operands[index].uses[self, index]
+        before = self._operands[index]
+        del before.uses[self, index]
         self._operands[index] = value
         value.uses[self, index] = None
-        self._touch()
+        if self.graph is not None:
+            self.graph.version += 1
+            for listener in self.graph.listeners:
+                listener.operand_changed(self, index, before)
 
     def set_op(self, op: Op) -> None:
         """Change the op or its attributes; result types stay as they are."""
-        self.op = op
-        self._touch()
+        before, self.op = self.op, op
+        if self.graph is not None:
+            self.graph.version += 1
+            for listener in self.graph.listeners:
+                listener.op_changed(self, before)
 
     def drop_operands(self) -> None:
         for index, value in enumerate(self._operands):
             del value.uses[self, index]
         self._operands.clear()
 
-    def _touch(self) -> None:
-        if self.graph is not None:
-            self.graph.version += 1
+    def is_before(self, other: Node) -> bool:
+        """Whether this node stands before ``other`` in their graph. The terminator stands behind all nodes."""
+        graph = self.graph
+        if graph is None or graph is not other.graph:
+            raise ValueError(f"{self!r} and {other!r} stand in no common graph")
+        if other is graph.terminator or self is graph.terminator:
+            return self is not other and other is graph.terminator
+        graph.number_nodes()
+        return self._order < other._order
 
     def __repr__(self) -> str:
         return f"<Node {self.op.name} {self.layer!r}>"
@@ -100,6 +119,7 @@ class Graph:
         target: name of the target the program was compiled for; empty before.
         pipeline: the passes it went through, as pipeline text.
         version: grows with every change; cached views compare it.
+        listeners: told of every change.
     """
 
     def __init__(self, name: str = "main", target: str = "", pipeline: str = "") -> None:
@@ -107,11 +127,13 @@ class Graph:
         self.target = target
         self.pipeline = pipeline
         self.version = 0
+        self.listeners: list[GraphListener] = []
         self.inputs: list[Value] = []
         self.output_names: list[str] = []
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
+        self._is_numbered = True
         self._return = Node(ReturnOp(), (), ())
 
     # Inputs and outputs
@@ -190,6 +212,8 @@ class Graph:
         """
         if any(value.uses for value in node.results):
             raise ValueError(f"{node!r} is still used")
+        for listener in self.listeners:
+            listener.node_erased(node)
         node.drop_operands()
         if node.previous:
             node.previous.next = node.next
@@ -217,7 +241,45 @@ class Graph:
             self._last = node
         self._count += 1
         self.version += 1
+        self._number(node)
+        for listener in self.listeners:
+            listener.node_inserted(node)
         return node
+
+    def _number(self, node: Node) -> None:
+        """Give a new node an order number between those of its neighbours, if there is one."""
+        previous, following = node.previous, node.next
+        if following is None:
+            node._order = previous._order + _ORDER_STRIDE if previous else 0
+        elif previous is None:
+            node._order = following._order - _ORDER_STRIDE
+        else:
+            node._order = (previous._order + following._order) // 2
+            self._is_numbered = self._is_numbered and node._order != previous._order
+
+    def number_nodes(self) -> None:
+        """Renew the nodes' order numbers, if they are spent. :meth:`Node.is_before` calls it."""
+        if not self._is_numbered:
+            for index, node in enumerate(self.nodes):
+                node._order = index * _ORDER_STRIDE
+            self._is_numbered = True
+
+    # Listeners
+
+    @contextmanager
+    def watched_by(self, listener: GraphListener) -> Iterator[None]:
+        """Tell ``listener`` of every change inside a ``with`` block."""
+        self.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.listeners.remove(listener)
+
+    def remark(self, remark: Remark) -> None:
+        """Pass a remark on to the listeners that want remarks on its node."""
+        for listener in self.listeners:
+            if listener.wants_remarks_on(remark.node):
+                listener.remark(remark)
 
     # Comparison and text
 
@@ -237,6 +299,14 @@ class Graph:
         from qcompiler.ir.printer import print_graph
 
         return print_graph(self)
+
+
+def in_order(nodes: Iterable[Node]) -> list[Node]:
+    """Nodes of one graph in the graph's order."""
+    found = list(nodes)
+    if found and found[0].graph is not None:
+        found[0].graph.number_nodes()
+    return sorted(found, key=lambda node: node._order)
 
 
 def walk(graph: Graph) -> Iterator[Node]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape, SymbolicDim, bind_dim
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.registry import Registry
 
 Array = NDArray[Any]
 
@@ -31,6 +32,8 @@ class Fact(enum.Flag):
     """A sum of products of operands 0 and 1, plus operand 2 where present."""
     CLAMP = enum.auto()
     """Limits values to an interval and does nothing else."""
+    COMMUTATIVE = enum.auto()
+    """Operands 0 and 1 may change places."""
 
 
 class OpTypeError(Exception):
@@ -157,7 +160,8 @@ def _bind_attribute(value: Any, symbols: Mapping[str, int]) -> Any:
     return value
 
 
-OPS: dict[str, type[Op]] = {}
+OPS: Registry[str, type[Op]] = Registry("op")
+"""Op classes by name."""
 
 _OpClass = TypeVar("_OpClass", bound=type[Op])
 
@@ -167,15 +171,14 @@ def op(name: str) -> Callable[[_OpClass], _OpClass]:
     """Register a class as the op ``name`` and make it a frozen dataclass.
 
     Raises:
-        ValueError: the name is taken.
+        QCompilerError: the name is taken.
     """
 
     def register(cls: _OpClass) -> _OpClass:
-        if name in OPS:
-            raise ValueError(f"op {name!r} is defined twice: {OPS[name].__module__} and {cls.__module__}")
+        OPS.check_free(name, cls.__module__)
         dataclass(frozen=True)(cls)
         cls.name = name
-        OPS[name] = cls
+        OPS.add(name, cls)
         return cls
 
     return register

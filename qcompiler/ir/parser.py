@@ -36,15 +36,31 @@ def parse(text: str, constants: ArrayMap | None = None) -> Graph:
     Raises:
         QCompilerError: the text is malformed or cites an array that ``constants`` lacks; names line and column.
     """
+    return parse_with_names(text, constants)[0]
+
+
+def parse_with_names(text: str, constants: ArrayMap | None = None) -> tuple[Graph, dict[Value, str]]:
+    """Read a program, and keep the name that the text gives to each value, such as ``%sum``.
+
+    Values in different fused bodies may have the same name. A body's inputs have none of their own.
+
+    Args:
+        text: ``.qir`` text.
+        constants: arrays that the text cites as ``@name``, by name.
+
+    Raises:
+        QCompilerError: the text is malformed or cites an array that ``constants`` lacks; names line and column.
+    """
     header = re.match(r"// qir (\d+)\n", text)
     if not header or int(header[1]) != VERSION:
         raise QCompilerError(
             "not a .qir text of this version", expected=f"first line '// qir {VERSION}'", found=text[:40].split("\n")[0]
         )
     pipeline = re.match(r"// qir \d+\n// pipeline: ([^\n]*)\n", text)
-    graph = _Parser(text, {} if constants is None else constants).program()
+    parser = _Parser(text, {} if constants is None else constants)
+    graph = parser.program()
     graph.pipeline = pipeline[1] if pipeline else ""
-    return graph
+    return graph, parser.written
 
 
 def parse_type(text: str, constants: ArrayMap | None = None) -> TensorType:
@@ -58,6 +74,7 @@ class _Parser:
         self.constants = constants
         self.arrays: dict[str, ConstantArray] = {}
         self.types: dict[str, TensorType] = {}
+        self.written: dict[Value, str] = {}
 
     # Programs
 
@@ -74,6 +91,7 @@ class _Parser:
                 raise tokens.error(f"{text} is defined twice", tokens.passed)
             type = self.tensor_type()
             names[text] = graph.add_input(self.unquoted(text[1:]), type, self.origin("graph input"))
+            self.written[names[text]] = text
             tokens.accept(",")
         signature = self.signature_outputs()
         if tokens.accept("target"):
@@ -140,6 +158,7 @@ class _Parser:
             if text in names:
                 raise tokens.error(f"{text} is defined twice", tokens.items[start][2])
             names[text] = value
+            self.written[value] = text
 
     def body(self, operands: list[Value], texts: list[str]) -> Graph:
         """A fused body. Its inputs carry the names of the operands; one that comes again is named by its index."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,23 @@ def print_with_constants(graph: Graph) -> tuple[str, dict[str, np.ndarray[Any, A
     return text, {name: array.array for name, array in printer.cited.items()}
 
 
+def value_names(graph: Graph) -> dict[Value, str]:
+    """The name that each value has in the printed program, such as ``%17``; those in fused bodies included."""
+    names = {value: "%" + _name(value.name) for value in graph.inputs}
+    _name_results(graph, names, 0)
+    return names
+
+
+def print_node(node: Node, names: Mapping[Value, str]) -> str:
+    """The text of one node and its body.
+
+    Args:
+        node: the node.
+        names: the names of all values, from :func:`value_names`.
+    """
+    return "\n".join(_Printer().node(node, names, ""))
+
+
 def format_elem(elem: Elem) -> str:
     return _Printer().elem(elem)
 
@@ -50,50 +68,36 @@ class _Printer:
     def __init__(self) -> None:
         self.cited: dict[str, ConstantArray] = {}
         self.type_texts: dict[TensorType, str] = {}
-        self.results = 0
 
     def program(self, graph: Graph) -> str:
         lines = [f"// qir {VERSION}"]
         if graph.pipeline:
             lines.append(f"// pipeline: {graph.pipeline}")
-        names: dict[Value, str] = {}
-        inputs = []
-        for value in graph.inputs:
-            names[value] = "%" + _name(value.name)
-            inputs.append(f"{names[value]}: {self.tensor_type(value.type)}{self.origin(value.origin, 'graph input')}")
+        names = value_names(graph)
+        inputs = [
+            f"{names[v]}: {self.tensor_type(v.type)}{self.origin(v.origin, 'graph input')}" for v in graph.inputs
+        ]
         outputs = ", ".join(f"{_name(o.name)}: {self.tensor_type(o.value.type)}" for o in graph.outputs)
         target = f" target({json.dumps(graph.target)})" if graph.target else ""
         lines.append(f"graph @{_name(graph.name)}({', '.join(inputs)}) -> ({outputs}){target} {{")
-        lines.extend(self.nodes(graph, names, "  "))
+        for node in graph.nodes:
+            lines.extend(self.node(node, names, "  "))
         lines.append("  return " + ", ".join(names[o.value] for o in graph.outputs))
         lines.append("}")
         return "\n".join(lines) + "\n"
 
-    def nodes(self, graph: Graph, names: dict[Value, str], indent: str) -> list[str]:
-        lines: list[str] = []
-        for node in graph.nodes:
-            for value in node.results:
-                names[value] = f"%{self.results}"
-                self.results += 1
-            lines.append(indent + self.head(node, names))
-            body = getattr(node.op, "body", None)
-            if isinstance(body, Graph):
-                lines[-1] += " {"
-                inner = self.body_names(node, body, names)
-                lines.extend(self.nodes(body, inner, indent + "  "))
-                lines.append(f"{indent}  yield " + ", ".join(inner[o.value] for o in body.outputs))
-                lines.append(indent + "}")
+    def node(self, node: Node, names: Mapping[Value, str], indent: str) -> list[str]:
+        lines = [indent + self.head(node, names)]
+        body = getattr(node.op, "body", None)
+        if isinstance(body, Graph):
+            lines[-1] += " {"
+            for part in body.nodes:
+                lines.extend(self.node(part, names, indent + "  "))
+            lines.append(f"{indent}  yield " + ", ".join(names[o.value] for o in body.outputs))
+            lines.append(indent + "}")
         return lines
 
-    def body_names(self, node: Node, body: Graph, names: dict[Value, str]) -> dict[Value, str]:
-        """Body inputs carry the names of the operands they stand for; an operand that comes again has its index."""
-        first: dict[Value, int] = {}
-        return {
-            inside: names[operand] if first.setdefault(operand, index) == index else f"%.{index}"
-            for index, (inside, operand) in enumerate(zip(body.inputs, node.operands, strict=True))
-        }
-
-    def head(self, node: Node, names: dict[Value, str]) -> str:
+    def head(self, node: Node, names: Mapping[Value, str]) -> str:
         parts = [", ".join(names[v] for v in node.results), "=", node.op.name]
         if node.operands:
             parts.append(", ".join(names.get(v, "%undefined") for v in node.operands))
@@ -209,6 +213,28 @@ def _has_other_nan(array: np.ndarray[Any, Any]) -> bool:
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
     usual = np.array(float("nan"), array.dtype).view(unsigned)
     return bool((np.isnan(array) & (array.view(unsigned) != usual)).any())
+
+
+def _name_results(graph: Graph, names: dict[Value, str], count: int) -> int:
+    """Number the results of all nodes from ``count`` on; returns the next number."""
+    for node in graph.nodes:
+        for value in node.results:
+            names[value] = f"%{count}"
+            count += 1
+        body = getattr(node.op, "body", None)
+        if isinstance(body, Graph):
+            names.update(_body_names(node, body, names))
+            count = _name_results(body, names, count)
+    return count
+
+
+def _body_names(node: Node, body: Graph, names: Mapping[Value, str]) -> dict[Value, str]:
+    """Body inputs carry the names of the operands they stand for; an operand that comes again has its index."""
+    first: dict[Value, int] = {}
+    return {
+        inside: names.get(operand, "%undefined") if first.setdefault(operand, index) == index else f"%.{index}"
+        for index, (inside, operand) in enumerate(zip(body.inputs, node.operands, strict=True))
+    }
 
 
 def _name(name: str) -> str:

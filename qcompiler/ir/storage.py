@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.graph import Graph
-from qcompiler.ir.parser import parse
+from qcompiler.ir.parser import parse_with_names
 from qcompiler.ir.printer import print_with_constants
+from qcompiler.ir.value import Value
 
 CONSTANTS_FOLDER = "constants"
 """Dumps of several stages share their constants in a folder of this name, one file each."""
@@ -44,6 +45,15 @@ def read_program(path: Path) -> Graph:
     Raises:
         QCompilerError: a file is missing, damaged or malformed.
     """
+    return read_program_with_names(path)[0]
+
+
+def read_program_with_names(path: Path) -> tuple[Graph, dict[Value, str]]:
+    """Read what :func:`write_program` or :func:`write_dump` wrote, and the name of each value in the text.
+
+    Raises:
+        QCompilerError: a file is missing, damaged or malformed.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -53,7 +63,7 @@ def read_program(path: Path) -> Graph:
         constants: Mapping[str, np.ndarray[Any, Any]] = _read_constants(beside)
     else:
         constants = _ConstantsFolder(path.parent / CONSTANTS_FOLDER)
-    return parse(text, constants)
+    return parse_with_names(text, constants)
 
 
 def _read_constants(path: Path) -> dict[str, np.ndarray[Any, Any]]:

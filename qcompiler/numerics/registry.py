@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from qcompiler.errors import QCompilerError, did_you_mean
+from qcompiler.registry import Registry
 
-ARITHMETIC: dict[tuple[str, str], type[Any]] = {}
+ARITHMETIC: Registry[tuple[str, str], type[Any]] = Registry("arithmetic", "arithmetic")
 """Arithmetic classes by (op, name)."""
 
 _Class = TypeVar("_Class", bound=type[Any])
@@ -24,14 +25,13 @@ def arithmetic(op: str, name: str) -> Callable[[_Class], _Class]:
     """Register a class as the arithmetic ``name`` of ``op`` and make it a frozen dataclass.
 
     Raises:
-        ValueError: the pair is taken.
+        QCompilerError: the pair is taken.
     """
 
     def register(cls: _Class) -> _Class:
-        if (op, name) in ARITHMETIC:
-            raise ValueError(f"arithmetic {name!r} of op {op!r} is defined twice")
+        ARITHMETIC.check_free((op, name), cls.__module__)
         frozen = cls if "__dataclass_fields__" in cls.__dict__ else dataclass(frozen=True)(cls)
-        ARITHMETIC[op, name] = frozen
+        ARITHMETIC.add((op, name), frozen)
         return cast(_Class, frozen)
 
     return register

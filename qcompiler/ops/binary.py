@@ -66,6 +66,7 @@ class BinaryArithmeticOp(BinaryOp, ArithmeticOp):
 class Add(BinaryArithmeticOp):
     """a + b."""
 
+    facts = Fact.ELEMENTWISE | Fact.COMMUTATIVE
     ufunc = np.add
     arithmetic: Arithmetic | None = None
     constants: Constants = Constants()
@@ -84,6 +85,7 @@ class Sub(BinaryArithmeticOp):
 class Mul(BinaryArithmeticOp):
     """a * b."""
 
+    facts = Fact.ELEMENTWISE | Fact.COMMUTATIVE
     ufunc = np.multiply
     arithmetic: Arithmetic | None = None
     constants: Constants = Constants()
@@ -118,7 +120,7 @@ class Pow(FloatBinaryOp):
 class SelectionOp(FloatBinaryOp):
     """Base of maximum and minimum: results are operand values, so operands and result share one type."""
 
-    facts = Fact.ELEMENTWISE | Fact.VALUE_PRESERVING
+    facts = Fact.ELEMENTWISE | Fact.VALUE_PRESERVING | Fact.COMMUTATIVE
 
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         per_tensor_elem(operands[0], self.name)

@@ -44,8 +44,9 @@ class BatchNorm(Op):
 
     def factor_and_offset(self, scale: Array, shift: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The normalization as ``factor * x + offset``, in float64."""
-        factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + self.epsilon)
-        return factor, shift.astype(np.float64) - mean.astype(np.float64) * factor
+        with np.errstate(all="ignore"):
+            factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + self.epsilon)
+            return factor, shift.astype(np.float64) - mean.astype(np.float64) * factor
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         x, *rest = (t.data for t in operands)

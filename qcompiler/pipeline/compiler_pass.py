@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph
+from qcompiler.pipeline.options import check_options, options_of
+from qcompiler.pipeline.stage import Stage
+from qcompiler.registry import Registry
 from qcompiler.target import Target
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -95,11 +98,29 @@ class PassResult:
 class Pass(ABC):
     """Base of all passes: a frozen dataclass whose fields are its options.
 
-    The class docstring is the pass's reference entry; a field's ``help`` metadata (see :func:`option`) describes
-    the option.
+    The class docstring is the pass's reference entry. :func:`option` describes a field and limits its values; they
+    are checked whenever a pass is made.
+
+    What a pass needs is declared on its class and checked before any pass of a pipeline runs.
     """
 
     name: ClassVar[str]
+    needs: ClassVar[Stage] = Stage.ANY
+    """The stages of programs that it takes."""
+    leaves: ClassVar[Stage | None] = None
+    """The stage of the program that it leaves; None where that is the stage it got."""
+    needs_target: ClassVar[bool] = False
+    """Whether it reads ``context.target``."""
+    needs_data: ClassVar[bool] = False
+    """Whether it reads ``context.data``, for programs that have inputs."""
+
+    def __post_init__(self) -> None:
+        """Check the options. A subclass that has a ``__post_init__`` of its own calls this one.
+
+        Raises:
+            QCompilerError: an option has a value that its type or limits do not allow.
+        """
+        check_options(self)
 
     @abstractmethod
     def run(self, graph: Graph, context: Context) -> PassResult:
@@ -114,7 +135,8 @@ class Pass(ABC):
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
-PASSES: dict[str, type[Pass]] = {}
+PASSES: Registry[str, type[Pass]] = Registry("pass", "passes")
+"""Pass classes by name."""
 
 _PassClass = TypeVar("_PassClass", bound=type[Pass])
 
@@ -124,20 +146,16 @@ def compiler_pass(name: str) -> Callable[[_PassClass], _PassClass]:
     """Register a class as the pass ``name`` and make it a frozen dataclass.
 
     Raises:
-        ValueError: the name is taken.
+        QCompilerError: the name is taken.
+        TypeError: an option has a type that pipeline text cannot hold, or a default that its limits refuse.
     """
 
     def register(cls: _PassClass) -> _PassClass:
-        if name in PASSES:
-            raise ValueError(f"pass {name!r} is defined twice: {PASSES[name].__module__} and {cls.__module__}")
+        PASSES.check_free(name, cls.__module__)
         dataclass(frozen=True)(cls)
         cls.name = name
-        PASSES[name] = cls
+        options_of(cls)
+        PASSES.add(name, cls)
         return cls
 
     return register
-
-
-def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A pass option: a dataclass field with its description and, for words, its choices."""
-    return field(default=default, metadata={"help": help, "choices": choices})

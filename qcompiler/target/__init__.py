@@ -1,5 +1,6 @@
 """Targets: TOML descriptors, and whether a program is legal on them."""
 
+from qcompiler.target import conditions  # noqa: F401 - registers the built-in predicates
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
 from qcompiler.target.legality import (
     Violation,
@@ -9,11 +10,12 @@ from qcompiler.target.legality import (
     choose,
     is_constant,
 )
-from qcompiler.target.loader import built_in_targets, load_target, read_descriptor
+from qcompiler.target.loader import TARGETS, built_in_targets, load_target, read_descriptor, register_target
+from qcompiler.target.predicate import PREDICATES, Condition, predicate
 from qcompiler.target.target import Row, Target, storages, stored_range
 
 __all__ = [
-    "Descriptor", "OpRow", "Row", "Target", "TypeSpec", "Violation", "built_in_targets", "check_boundary",
-    "check_float_node", "check_quantized_node", "choose", "is_constant", "load_target", "read_descriptor",
-    "storages", "stored_range",
+    "PREDICATES", "TARGETS", "Condition", "Descriptor", "OpRow", "Row", "Target", "TypeSpec", "Violation",
+    "built_in_targets", "check_boundary", "check_float_node", "check_quantized_node", "choose", "is_constant",
+    "load_target", "predicate", "read_descriptor", "register_target", "storages", "stored_range",
 ]

@@ -83,6 +83,7 @@ class OpRow(Strict):
     max_rank: int | None = Field(None, ge=1, description="largest rank of operand 0")
     last_axis: bool = Field(False, description="the attribute 'axis' must be the last one")
     max_axis_length: int | None = Field(None, ge=1, description="longest extent along the attribute 'axis'")
+    where: list[str] = Field([], description="further conditions: predicates such as channels-multiple-of{factor=16}")
 
 
 class Descriptor(Strict):

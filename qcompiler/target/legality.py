@@ -32,7 +32,7 @@ def check_float_node(target: Target, node: Node) -> Violation | None:
     row = target.row_for(node.op)
     if row is None:
         return Violation(f"the target has no op {node.op.name!r}", node.op.name)
-    return check_attributes(target, row, node) or _check_constness(row, node)
+    return check_attributes(target, row, node) or _check_constness(row, node) or _check_conditions(target, row, node)
 
 
 def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
@@ -41,7 +41,7 @@ def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
     type = node.operands[0].type if node.operands else None
     for key in ("kernel", "strides", "dilations"):
         limits: list[int] | None = getattr(spec, key)
-        sizes = _kernel(node) if key == "kernel" else attributes.get(key)
+        sizes = kernel_of(node) if key == "kernel" else attributes.get(key)
         if limits and sizes and not all(limits[0] <= s <= limits[1] for s in sizes):
             return Violation(f"{key} of {row.name} must lie within {limits}", str(list(sizes)))
     for key, allowed in spec.attributes.items():
@@ -66,6 +66,15 @@ def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
     return None
 
 
+def _check_conditions(target: Target, row: Row, node: Node) -> Violation | None:
+    """The predicates that the row cites."""
+    for condition in row.conditions:
+        found = condition.broken_by(node, target)
+        if found is not None:
+            return Violation(f"{row.name}: {condition}", found)
+    return None
+
+
 def choose(row: Row, index: int, value: Value) -> TypeSpec | None:
     """The format in which operand ``index`` is to be held: the first choice that fits; None where none does."""
     operand = row.operand(index)
@@ -83,7 +92,8 @@ def is_constant(value: Value) -> bool:
     return producer is not None and isinstance(producer.op, Constant)
 
 
-def _kernel(node: Node) -> Any:
+def kernel_of(node: Node) -> Any:
+    """Height and width of the kernel of a convolution or pool; None for other ops."""
     kernel = getattr(node.op, "kernel", None)
     return kernel(node.operands[1].type.shape) if callable(kernel) else kernel
 
@@ -150,7 +160,7 @@ def check_quantized_node(
         problem = _mismatch(row.out.choices, value.type, constant=True)
         if problem:
             return Violation(f"the result of {row.name} ({row.out.text}) {problem}", str(value.type))
-    return None
+    return _check_conditions(target, row, node)
 
 
 def check_boundary(target: Target, value: Value) -> Violation | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,13 @@ from pydantic import ValidationError
 from qcompiler import numerics
 from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import OPS, SCALARS
+from qcompiler.registry import Registry
 from qcompiler.target.descriptor import Descriptor
+from qcompiler.target.predicate import parse_condition
 from qcompiler.target.target import Target
+
+TARGETS: Registry[str, Path] = Registry("target")
+"""Descriptor files by target name: the built-in ones, and those that plugins hand in."""
 
 
 def built_in_targets() -> dict[str, Path]:
@@ -23,8 +29,32 @@ def built_in_targets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+for _name, _path in built_in_targets().items():
+    TARGETS.add(_name, _path, module="qcompiler.targets")
+
+
+def register_target(path: str | Path) -> None:
+    """Let a target be found by its name, that of its file without ``.toml``.
+
+    The file is read when the target is first asked for, since it may cite what its plugin registers later.
+
+    Args:
+        path: a descriptor. A relative path counts from the folder of the calling module's file.
+
+    Raises:
+        QCompilerError: there is no such file, or the name is taken.
+    """
+    caller = sys._getframe(1).f_globals
+    path = Path(str(caller.get("__file__", ""))).parent / path
+    if path.suffix != ".toml" or not path.is_file():
+        raise QCompilerError(f"there is no target descriptor {path}", expected="a .toml file")
+    TARGETS.add(path.stem, path, module=str(caller.get("__name__", "")))
+
+
 def load_target(name: str | Path) -> Target:
-    """A built-in target by name, or any descriptor by the path of its ``.toml`` file.
+    """A target by name, or any descriptor by the path of its ``.toml`` file.
+
+    Targets of plugins are there once :func:`qcompiler.plugins.load` has run.
 
     Raises:
         QCompilerError: no such target (the nearest names are given), or a broken descriptor (with line or key).
@@ -32,14 +62,19 @@ def load_target(name: str | Path) -> Target:
     text = str(name)
     if text.endswith(".toml"):
         return read_descriptor(Path(text))
-    known = built_in_targets()
-    if text not in known:
+    if text not in TARGETS:
         raise QCompilerError(
             f"unknown target {text!r}",
-            expected="one of " + ", ".join(known) + ", or the path of a .toml descriptor",
-            fix=did_you_mean(text, known, most=3),
+            expected="one of " + ", ".join(TARGETS) + ", or the path of a .toml descriptor",
+            fix=did_you_mean(text, TARGETS, most=3),
         )
-    return read_descriptor(known[text])
+    target = read_descriptor(TARGETS[text])
+    if target.name != text:
+        raise QCompilerError(
+            f"{TARGETS[text]}: the target is called {target.name!r}", expected=f"{text!r}, the name of its file",
+            fix="rename the file or the target",
+        )
+    return target
 
 
 def read_descriptor(path: Path) -> Target:
@@ -118,6 +153,14 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         for attribute in row.attributes:
             if attribute not in OPS[name].__dataclass_fields__:  # type: ignore[attr-defined]
                 raise _broken(path, text, ["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
+        for condition in row.where:
+            try:
+                parse_condition(condition)
+            except ValueError as error:
+                raise _broken(path, text, ["ops", name, "where"], str(error)) from error
+            except QCompilerError as error:
+                fix = error.fix or error.expected
+                raise _broken(path, text, ["ops", name, "where"], error.problem, fix) from error
     try:
         rows = target.rows
     except ValueError as error:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from qcompiler.ir import SCALARS, Affine, Arithmetic, Fact, Op, Scalar
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
+from qcompiler.target.predicate import Condition, parse_condition
 from qcompiler.target.type_expression import Operand, parse_operand
 
 
@@ -20,6 +21,7 @@ class Row:
         spec: the row as written.
         operands, out: resolved types.
         arithmetic: the cited arithmetic.
+        conditions: the cited predicates.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Row:
     operands: tuple[Operand, ...]
     out: Operand
     arithmetic: Arithmetic | None
+    conditions: tuple[Condition, ...] = ()
 
     def operand(self, index: int) -> Operand | None:
         """The entry for operand ``index``; None where the row has none."""
@@ -63,6 +66,7 @@ class Target:
             name: Row(
                 name, spec, tuple(parse_operand(text, types) for text in spec.operands),
                 parse_operand(spec.out, types), Arithmetic.parse(spec.arithmetic) if spec.arithmetic else None,
+                tuple(map(parse_condition, spec.where)),
             )
             for name, spec in self.descriptor.ops.items()
         }

@@ -194,7 +194,8 @@ def test_dumps_that_cannot_be_written() -> None:
 
 
 def test_dumps_outlive_a_failure_and_the_error_says_where() -> None:
-    result = invoke(*COMPILE, "-o", "out", "--dump-ir", "dumps")
+    np.savez("nan.npz", image=np.full((2, 2, 6, 6), np.nan, np.float32))
+    result = invoke(*COMPILE, "--data", "nan.npz", "-o", "out", "--dump-ir", "dumps")
     assert result.exit_code == 2
     assert "lies in dumps" in result.stderr
     assert max(Path("dumps").glob("*.qir")).stem.endswith("_annotate")

@@ -9,22 +9,19 @@ from pathlib import Path
 import pytest
 from markdown_pages import PAGES, ROOT, assert_prints, blocks, run_page
 
-from qcompiler import plugins
+from qcompiler import plugins, registry
 from qcompiler.ir import parse, print_graph, verify
-from qcompiler.pipeline import PASSES
 
 EXAMPLES = [p for p in PAGES if re.search(r"^```(python|console)$", p.read_text(encoding="utf-8"), re.MULTILINE)]
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder to write into, and no pass left behind by a page that registers one."""
+    """A folder to write into, and nothing left behind that a page registers."""
     monkeypatch.chdir(tmp_path)
     plugins.load()
-    before = dict(PASSES)
-    yield
-    PASSES.clear()
-    PASSES.update(before)
+    with registry.temporary():
+        yield
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

@@ -13,7 +13,7 @@ from qcompiler import plugins
 from qcompiler.ir import OPS, Graph
 from qcompiler.numerics import ARITHMETIC
 from qcompiler.pipeline import PASSES, Context, Pass, PassResult
-from qcompiler.target import built_in_targets
+from qcompiler.target import PREDICATES, built_in_targets
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def test_every_registered_thing_has_an_entry(generate: Any) -> None:
         ("passes.md", PASSES), ("ops.md", OPS), ("arithmetic.md", {op for op, _ in ARITHMETIC}),
     ):
         assert [n for n in names if f"# {n}\n" not in pages[page]] == []
+    assert [name for name in PREDICATES if f"| `{name}` |" not in pages["predicates.md"]] == []
     assert [name for _, name in ARITHMETIC if f"| `{name}` |" not in pages["arithmetic.md"]] == []
     assert [name for name in built_in_targets() if f"targets/{name}.md" not in pages] == []
 

@@ -98,7 +98,7 @@ def test_zero_padding_folds_into_a_convolution() -> None:
     assert op_names(after) == ["conv2d"]
     conv = only(after, "conv2d")
     assert conv.op.attributes()["pads"] == (2, 2, 2, 1)
-    assert conv.loc == ("user", "pad")
+    assert conv.loc == ("pad", "user")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_every_pass_has_a_reference_entry(name: str) -> None:
         ("calibrate{methods=minmax}", "no option 'methods'", "method"),
         ("calibrate{method=minmex}", "unknown value 'minmex'", "minmax"),
         ("calibrate{cut-ratio=x}", "option 'cut-ratio'", ""), ("recognize{max-nodes=1.5}", "option 'max-nodes'", ""),
-        ("calibrate{method}", "no option 'method'", ""), ("dce,,cse", "malformed pipeline", ""),
+        ("calibrate{method}", "option 'method' of pass 'calibrate' has no value", ""),
+        ("dce,,cse", "malformed pipeline", ""),
         ("dce;cse", "malformed pipeline", ""), ("calibrate{method=minmax", "malformed pipeline", ""),
         ("simplify{x=1}", "unknown pass 'simplify'", ""), ("dce{x=1}", "no option 'x'", ""),
     ],
@@ -93,14 +94,10 @@ def test_malformed_pipelines(text: str, problem: str, fix: str) -> None:
     assert fix in str(caught.value.fix)
 
 
-def test_a_pipeline_is_recorded_and_watched() -> None:
+def test_a_pipeline_is_recorded() -> None:
     p = FloatProgram()
     graph = p.finish(p(Relu(), p.input(N, 4)))
-    seen: list[tuple[int, str, str]] = []
-    after = Pipeline.parse("cse,recognize{max-nodes=3}").run(
-        clone(graph), Context(), lambda index, current, g: seen.append((index, current.name, g.pipeline))
-    )
-    assert seen == [(0, "cse", "cse"), (1, "recognize", "cse,recognize{max-nodes=3}")]
+    after = Pipeline.parse("cse,recognize{max-nodes=3}").run(clone(graph), Context())
     assert after.pipeline == "cse,recognize{max-nodes=3}"
 
 
@@ -142,7 +139,7 @@ def test_the_float_check_catches_a_pass_that_changes_meaning() -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    with pytest.raises(ValueError, match="'dce' is defined twice"):
+    with pytest.raises(QCompilerError, match="'dce' is defined twice"):
         compiler_pass("dce")(PASSES["cse"])
     assert PASSES["dce"] is not PASSES["cse"]
     assert PASSES["cse"].name == "cse"

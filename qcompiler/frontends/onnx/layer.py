@@ -15,6 +15,7 @@ from qcompiler.frontends.onnx.tensor_data import scalar_for
 from qcompiler.ir import ConstantArray, Node, Op, Origin, Scalar, Shape, Untraced, Value
 from qcompiler.ir.types import Elem
 from qcompiler.ops.constant import Constant
+from qcompiler.registry import Registry
 
 if TYPE_CHECKING:
     from qcompiler.frontends.onnx.environment import Environment
@@ -198,22 +199,33 @@ def missing_operator(op_type: str) -> str:
         return "recurrent layers are not supported"
     if op_type in NONDETERMINISTIC:
         return "random numbers are not supported"
+    if "." in op_type:
+        return f"no plugin reads operators of the domain {op_type.rpartition('.')[0]!r}"
     return "the operator is not supported on values computed from the inputs"
 
 
 Handler = Callable[[Layer], Value | Sequence[Value]]
 
-HANDLERS: dict[str, Handler] = {}
+HANDLERS: Registry[str, Handler] = Registry("ONNX operator")
+"""Handlers by operator name, with the domain before it unless that is the standard one."""
 
 
-def handles(*op_types: str) -> Callable[[Handler], Handler]:
-    """Register a function as the handler of standard operators."""
+def handles(*op_types: str, domain: str = "") -> Callable[[Handler], Handler]:
+    """Register a function as the handler of ONNX operators.
+
+    The function takes a :class:`Layer` and returns the IR values that stand for its outputs.
+
+    Args:
+        op_types: operator names.
+        domain: the operator set that they belong to, such as "com.example"; empty for the standard one.
+
+    Raises:
+        QCompilerError: one of the operators has a handler.
+    """
 
     def register(handler: Handler) -> Handler:
         for op_type in op_types:
-            if op_type in HANDLERS:
-                raise ValueError(f"operator {op_type} has two handlers")
-            HANDLERS[op_type] = handler
+            HANDLERS.add(f"{domain}.{op_type}" if domain else op_type, handler)
         return handler
 
     return register

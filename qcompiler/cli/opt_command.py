@@ -1,0 +1,168 @@
+"""``qcompiler opt``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qcompiler.cli.instrument_options import (
+    CompareOption,
+    CrashReproducerOption,
+    DumpIROption,
+    InstrumentChoice,
+    PrintAfterAllOption,
+    PrintAfterChangeOption,
+    PrintAfterOption,
+    PrintBeforeAllOption,
+    PrintBeforeOption,
+    PrintOnFailureOption,
+    TimeOption,
+    VerifyEachOption,
+)
+from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.terminal import print_warning
+from qcompiler.errors import QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.ir import Graph
+    from qcompiler.pipeline import Reproducer
+
+
+def opt_command(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A .qir program, an ONNX model, the folder of a compiled program or of a crash reproducer, "
+            "or - for .qir text from stdin.",
+        ),
+    ],
+    pipeline: Annotated[
+        str | None,
+        typer.Option("--pipeline", "-p", help="Passes to run; a crash reproducer holds those that were left."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", metavar="NAME", help="A target, for passes that need one."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", metavar="DATA", help="Calibration data, for passes that need them."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT.qir", help="Write here, constants beside; else print the text."),
+    ] = None,
+    batch: BatchOption = None,
+    shape: ShapeOption = None,
+    print_before: PrintBeforeOption = None,
+    print_after: PrintAfterOption = None,
+    print_before_all: PrintBeforeAllOption = False,
+    print_after_all: PrintAfterAllOption = False,
+    print_after_change: PrintAfterChangeOption = False,
+    print_on_failure: PrintOnFailureOption = False,
+    verify_each: VerifyEachOption = True,
+    time: TimeOption = False,
+    dump_ir: DumpIROption = None,
+    crash_reproducer: CrashReproducerOption = None,
+    compare: CompareOption = None,
+) -> None:
+    """Run passes on a program and print what they leave."""
+    from qcompiler import plugins
+    from qcompiler.calibration.data import open_data
+    from qcompiler.pipeline import Context, Pipeline
+    from qcompiler.target import load_target
+
+    choice = InstrumentChoice(
+        print_before, print_after, print_before_all, print_after_all, print_after_change, print_on_failure,
+        verify_each, time, dump_ir, crash_reproducer, compare,
+    )
+    plugins.load()
+    if output is not None:
+        _check_output(output)
+    shapes = parse_shapes(shape)
+    refuse_shapes_of_program(Path("stdin.qir" if file == "-" else file), batch, shapes)
+    reproducer = _read_reproducer(file)
+    if reproducer:
+        graph = reproducer.graph
+        pipeline = reproducer.pipeline if pipeline is None else pipeline
+    else:
+        graph = _read_program(file, batch, shapes)
+    if pipeline is None:
+        raise QCompilerError("no passes to run", fix='name them, as in -p "canonicalize,dce"')
+    steps = Pipeline.parse(pipeline)
+    chosen_target = load_target(target) if target is not None else reproducer.target if reproducer else None
+    given: Path | Mapping[str, Any] | None = data if data is not None else reproducer.data if reproducer else None
+    context = Context(chosen_target, None if given is None else open_data(given, graph))
+    with choice.instruments() as instruments:
+        graph = steps.run(graph, context, instruments)
+    if output is None:
+        typer.echo(str(graph), nl=False)
+    else:
+        _write_program(graph, output)
+    for warning in context.warnings:
+        print_warning(warning)
+
+
+def _read_reproducer(file: str) -> Reproducer | None:
+    """What a crash reproducer holds; None where ``file`` is none."""
+    from qcompiler.pipeline import read_reproducer
+    from qcompiler.pipeline.crash_reproducer import is_reproducer
+
+    return read_reproducer(file) if is_reproducer(Path(file)) else None
+
+
+def _read_program(file: str, batch: int | None, shapes: dict[str, tuple[int, ...]]) -> Graph:
+    """The program in a file, a folder or on stdin.
+
+    Raises:
+        QCompilerError: it cannot be read, or is malformed.
+    """
+    from qcompiler.compilation import read_model
+    from qcompiler.ir import parse
+    from qcompiler.program import load
+
+    if file == "-":
+        return read_model(parse(sys.stdin.read()))
+    path = Path(file)
+    return load(path).graph if path.is_dir() else read_model(path, batch=batch, shapes=shapes)
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a file that cannot be written, before any work is done.
+
+    Raises:
+        QCompilerError: its folder does not exist or is not writable, or its name is not that of a ``.qir`` file.
+    """
+    if path.suffix != ".qir" or path.is_dir():
+        raise QCompilerError(f"output {str(path)!r} is no .qir file", fix=f"name it {path.name}.qir")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise QCompilerError(
+            f"output {str(path)!r} is not writable", expected="a folder that exists and may be written",
+            found=str(path.parent),
+        )
+
+
+def _write_program(graph: Graph, path: Path) -> None:
+    """Write text and constants, both or none.
+
+    Raises:
+        QCompilerError: they cannot be written.
+    """
+    from qcompiler.ir import write_program
+
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as staging:
+            part = Path(staging) / path.name
+            write_program(graph, part)
+            # The constants first: text that cites constants which are not there could not be read.
+            for written in (part.with_suffix(".safetensors"), part):
+                written.replace(path.parent / written.name)
+    except OSError as error:
+        raise QCompilerError(f"cannot write {str(path)!r}: {error}") from error

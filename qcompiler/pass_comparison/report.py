@@ -1,0 +1,194 @@
+"""What a comparison of the program before and after each pass found, and how it is printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TextIO
+
+HEADER = ("pass", "layers", "value", "before", "after", "what moved")
+"""Column names of :meth:`ComparisonReport.rows`."""
+_FILE_WIDTH = 160
+"""Columns of a table that goes to a file or pipe."""
+_NOTHING = "no pass moved a value"
+_LOSSES = 3
+"""How many of the layers that lose most are named beside the roots."""
+_WORTH_NAMING_DB = 3.0
+"""A layer that doubles the noise of what it is computed from."""
+
+
+@dataclass(frozen=True)
+class IntegerChange:
+    """Stored integers of one value before and after a pass.
+
+    Attributes:
+        count: how many changed.
+        total: how many there are.
+        largest: the largest absolute difference.
+    """
+
+    count: int
+    total: int
+    largest: int
+
+    def __str__(self) -> str:
+        return f"{self.count:,} of {self.total:,} integers changed, by at most {self.largest:,}"
+
+
+@dataclass(frozen=True)
+class ValueComparison:
+    """One original value before and after a pass.
+
+    Attributes:
+        name: name of the original value.
+        layers: layers of the nodes that compute it from the nearest values that are compared too.
+        before_db, after_db: SQNR to the original; infinite where all numbers agree.
+        sources_db: the lowest SQNR after the pass among the values that it is computed from.
+        moved: whether the pass moved it.
+        is_root: whether it moved while nothing that it is computed from did.
+        integers: how its stored integers changed; None unless both programs store it in the same type.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    before_db: float
+    after_db: float
+    sources_db: float = math.inf
+    moved: bool = False
+    is_root: bool = False
+    integers: IntegerChange | None = None
+
+    @property
+    def loss_db(self) -> float:
+        """How far the SQNR lies below that of the values it is computed from: what its own layers lose."""
+        return self.sources_db - self.after_db if self.after_db < self.sources_db else 0.0
+
+    def __str__(self) -> str:
+        where = f"{self.name} in {' + '.join(self.layers)}" if self.layers else self.name
+        text = f"{decibels(self.after_db)} at {where} (was {decibels(self.before_db)})"
+        return f"{text}, {self.integers}" if self.integers and self.integers.count else text
+
+
+@dataclass(frozen=True)
+class PassComparison:
+    """One pass.
+
+    Attributes:
+        index: the pass's place in the pipeline, from 0.
+        name: the pass as it stands in pipeline text.
+        values: every original value that the programs before and after hold, in dataflow order.
+        introduces_rounding: the pass is the first to round, or replaces simulated rounding by integers: values
+            move by nature.
+        problem: why the program could not be run; empty where it ran.
+    """
+
+    index: int
+    name: str
+    values: tuple[ValueComparison, ...] = ()
+    introduces_rounding: bool = False
+    problem: str = ""
+
+    @property
+    def moved(self) -> tuple[ValueComparison, ...]:
+        """The values that the pass moved, in dataflow order."""
+        return tuple(v for v in self.values if v.moved)
+
+    @property
+    def roots(self) -> tuple[ValueComparison, ...]:
+        """The values that moved while nothing that they are computed from did: where the pass did it."""
+        return tuple(v for v in self.values if v.is_root)
+
+    @property
+    def losses(self) -> tuple[ValueComparison, ...]:
+        """Moved values that are no roots, those first whose own layers lose most."""
+        followers = [v for v in self.values if v.moved and not v.is_root]
+        return tuple(sorted(followers, key=lambda v: -v.loss_db))
+
+    def named(self) -> Iterator[ValueComparison]:
+        """The values to name: the roots, and where rounding is new, the layers that lose most."""
+        yield from self.roots
+        if self.introduces_rounding:
+            yield from (v for v in self.losses[:_LOSSES] if v.loss_db >= _WORTH_NAMING_DB)
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.name}: {self.problem}"
+        named = list(self.named())
+        if not named:
+            return f"{self.name}: nothing moved"
+        others = len(self.moved) - len(named)
+        end = f"; {others} more moved behind {'it' if len(named) == 1 else 'them'}" if others else ""
+        return f"{self.name}: " + "; ".join(map(str, named)) + end
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """All passes that ran, in order. ``str`` gives one line for each that moved something.
+
+    Attributes:
+        passes: one entry a pass.
+        samples: how many samples ran through the program.
+    """
+
+    passes: tuple[PassComparison, ...]
+    samples: int = 0
+
+    @property
+    def moving(self) -> tuple[PassComparison, ...]:
+        """The passes that moved a value, or after which the program does not run."""
+        return tuple(p for p in self.passes if p.moved or p.problem)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Cells under :data:`HEADER`: a row for each value to name, one for what follows from it."""
+        rows: list[tuple[str, ...]] = []
+        for entry in self.moving:
+            if entry.problem:
+                rows.append((entry.name, "", "", "", "", entry.problem))
+                continue
+            named = list(entry.named())
+            for value in named:
+                kind = "moved first" if value.is_root else f"loses {value.loss_db:.1f} dB"
+                rows.append((
+                    entry.name, " + ".join(value.layers), value.name, decibels(value.before_db),
+                    decibels(value.after_db),
+                    f"{kind}: {value.integers}" if value.integers and value.integers.count else kind,
+                ))
+            followers = [v for v in entry.moved if v not in named]
+            if followers:
+                last = followers[-1]
+                text = f"{len(followers)} more moved; the last is shown"
+                rows.append((
+                    entry.name, " + ".join(last.layers), last.name, decibels(last.before_db),
+                    decibels(last.after_db), text,
+                ))
+        return rows
+
+    def print(self, file: TextIO | None = None) -> None:
+        """Print the table; to stdout by default."""
+        # rich takes a while to import; most users of a report read its fields.
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        console = Console(file=file, highlight=False)
+        table = Table(title=f"SQNR to float on {self.samples} samples, by pass", title_justify="left", box=box.SIMPLE)
+        for name in HEADER:
+            table.add_column(name, overflow="fold")
+        # Names of layers may hold brackets: Text takes them as they are.
+        for row in self.rows():
+            table.add_row(*map(Text, row))
+        if not console.is_terminal:
+            console.width = _FILE_WIDTH
+        console.print(table if self.moving else _NOTHING)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.moving)) or _NOTHING
+
+
+def decibels(value: float) -> str:
+    """An SQNR as text: ``exact`` where nothing differs."""
+    if value == math.inf:
+        return "exact"
+    return f"{value:.1f} dB" if math.isfinite(value) else "no signal" if value < 0 else "not a number"

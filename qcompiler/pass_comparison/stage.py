@@ -1,0 +1,214 @@
+"""What a program computes on the samples, by original value."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler import numerics
+from qcompiler.backends import reference
+from qcompiler.backends.ort import FloatSession
+from qcompiler.compare import in_original_terms, is_limited, sqnr_db, within_range
+from qcompiler.ir import Affine, Graph, Original, Scalar, Tensor, Value
+from qcompiler.ir.graph import Loc
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.quantization import Dequantize, FakeQuant
+from qcompiler.ops.quantized import parameters
+
+Array = NDArray[Any]
+
+
+class Kind(enum.Enum):
+    """What a program computes with. A pass that keeps the kind should leave every value as it is."""
+
+    FLOAT = "float"
+    SIMULATED = "simulated"
+    INTEGER = "integer"
+
+
+@dataclass(frozen=True)
+class Key:
+    """Two values of two programs with equal keys hold the same numbers if the programs agree.
+
+    Attributes:
+        name: name of the original value.
+        form: how the value is held: its affine type and factor, or what kind of real number it is.
+    """
+
+    name: str
+    form: Hashable
+
+
+@dataclass(frozen=True)
+class Held:
+    """A value's numbers, in the shape and axis order of the original.
+
+    Attributes:
+        form: how the value is held, see :class:`Key`.
+        real: the real numbers, with the original's factors.
+        stored: the stored integers; None for float values.
+        sqnr_db: SQNR to the original.
+    """
+
+    form: Hashable
+    real: Array
+    stored: Array | None
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A computed value, the values that it is computed from, and the layers of its node."""
+
+    value: Value
+    sources: tuple[Value, ...]
+    loc: Loc
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A program at one stage of its compilation, and what it holds.
+
+    Attributes:
+        kind: what it computes with.
+        held: the numbers of each value that stands for an original.
+        last: the key of the last value that stands for an original, by name.
+    """
+
+    kind: Kind
+    held: Mapping[Key, Held]
+    last: Mapping[str, Key]
+
+
+def steps(graph: Graph) -> Iterator[Step]:
+    """Inputs and computed values in dataflow order. Nodes in bodies stand in place of the fused nodes."""
+    stands_for: dict[Value, Value] = {}
+
+    def inside(part: Graph) -> Iterator[Step]:
+        for node in part.nodes:
+            operands = tuple(stands_for.get(v, v) for v in node.operands)
+            body = getattr(node.op, "body", None)
+            if isinstance(body, Graph):
+                stands_for.update(zip(body.inputs, operands, strict=True))
+                yield from inside(body)
+                for result, output in zip(node.results, body.outputs, strict=True):
+                    stands_for[result] = stands_for.get(output.value, output.value)
+            elif not isinstance(node.op, Constant):
+                yield from (Step(value, operands, node.loc) for value in node.results)
+
+    yield from (Step(value, (), ()) for value in graph.inputs)
+    yield from inside(graph)
+
+
+def kind_of(graph: Graph) -> Kind:
+    """What the program computes with."""
+    kind = Kind.FLOAT
+    for step in steps(graph):
+        if isinstance(step.value.type.elem, Affine):
+            return Kind.INTEGER
+        op = step.value.producer.op if step.value.producer else None
+        if isinstance(op, FakeQuant) and op.is_calibrated:
+            kind = Kind.SIMULATED
+    return kind
+
+
+def keyed_values(graph: Graph, kind: Kind) -> dict[Key, Value]:
+    """The values that stand for originals, constants aside. Of several with the same key, the last one."""
+    found: dict[Key, Value] = {}
+    for step in steps(graph):
+        key = _key(step.value, kind)
+        if key is not None:
+            found.pop(key, None)
+            found[key] = step.value
+    return found
+
+
+def _key(value: Value, kind: Kind) -> Key | None:
+    origin, elem = value.origin, value.type.elem
+    if not isinstance(origin, Original):
+        return None
+    if isinstance(elem, Affine):
+        return Key(origin.name, (elem, origin.factor))
+    if not isinstance(elem, Scalar):
+        return None
+    if elem.is_float:
+        op = value.producer.op if value.producer else None
+        # Before and behind a rounding the same original has other numbers.
+        return Key(origin.name, op.name if isinstance(op, FakeQuant | Dequantize) else "float")
+    # In float programs an index may flip with the last bit of what it is computed from.
+    return Key(origin.name, elem) if kind is Kind.INTEGER else None
+
+
+def originals(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Real numbers of the original values, by name.
+
+    Raises:
+        QCompilerError: the feeds do not fit the program, or it cannot be run.
+    """
+    kind = kind_of(graph)
+    last = {key.name: value for key, value in keyed_values(graph, Kind.INTEGER).items()}
+    numbers = _run(graph, kind, list(last.values()), feeds)
+    return {name: in_original_terms(value, _real(numbers[value])) for name, value in last.items()}
+
+
+def measure(graph: Graph, feeds: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[Stage, dict[Value, Key]]:
+    """Run the program on ``feeds`` and hold it against the numbers of the originals.
+
+    Returns:
+        The stage, which refers to nothing in ``graph``, and the key of each value that it holds.
+
+    Raises:
+        QCompilerError: the program cannot be run.
+    """
+    kind = kind_of(graph)
+    values = {key: value for key, value in keyed_values(graph, kind).items() if key.name in expected}
+    numbers = _run(graph, kind, list(values.values()), feeds)
+    held = {key: _held(key, value, numbers[value], expected[key.name]) for key, value in values.items()}
+    return Stage(kind, held, {key.name: key for key in values}), {value: key for key, value in values.items()}
+
+
+def _run(graph: Graph, kind: Kind, values: list[Value], feeds: Mapping[str, Array]) -> dict[Value, Tensor]:
+    if kind is not Kind.INTEGER:
+        arrays = FloatSession(graph, values).run(feeds)
+        return {value: Tensor(value.type, array) for value, array in zip(values, arrays, strict=True)}
+    wanted = set(values)
+    found: dict[Value, Tensor] = {}
+
+    def observe(value: Value, tensor: Tensor) -> None:
+        if value in wanted:
+            found[value] = tensor
+
+    reference.run(graph, feeds, observe)
+    return found
+
+
+def _real(tensor: Tensor) -> Array:
+    if isinstance(tensor.type.elem, Affine):
+        return numerics.dequantize(tensor.data, parameters(tensor.type))
+    return tensor.data
+
+
+def _held(key: Key, value: Value, tensor: Tensor, expected: Array) -> Held:
+    real = in_original_terms(value, _real(tensor)).reshape(expected.shape)
+    target = within_range(value, expected) if is_limited(value) else expected
+    stored = None
+    if tensor.data.dtype.kind in "iu":
+        origin = value.origin
+        assert isinstance(origin, Original)
+        unscaled = Value(value.type, Original(origin.name, origin.permutation))
+        stored = in_original_terms(unscaled, tensor.data).reshape(expected.shape)
+    return Held(key.form, real, stored, agreement_db(target, real))
+
+
+def agreement_db(before: Array, after: Array) -> float:
+    """SQNR of ``after`` against ``before``; infinite where they hold the same numbers, NaN and infinity included."""
+    if np.array_equal(before, after, equal_nan=True):
+        return math.inf
+    with np.errstate(invalid="ignore", over="ignore"):
+        return sqnr_db(before, after)

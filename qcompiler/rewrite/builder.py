@@ -1,0 +1,57 @@
+"""The builder that rules are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Builder, ConstantArray, Graph, Node, Op, Origin, Value, scalar_of
+from qcompiler.ir.graph import Loc
+from qcompiler.ir.types import Elem
+from qcompiler.ops.constant import Constant
+
+
+class RewriteBuilder(Builder):
+    """Creates nodes before the root of a match. Unless told otherwise they carry the layers of all matched nodes.
+
+    Attributes:
+        created: the nodes created so far. They vanish again if the rule declines.
+    """
+
+    def __init__(self, graph: Graph, before: Node, loc: Loc) -> None:
+        super().__init__(graph, before, loc)
+        self.created: list[Node] = []
+
+    def create(
+        self,
+        op: Op,
+        operands: Sequence[Value],
+        *,
+        elem: Elem | None = None,
+        loc: Loc | None = None,
+        origin: Origin | None = None,
+    ) -> Node:
+        try:
+            node = super().create(op, operands, elem=elem, loc=loc, origin=origin)
+        except QCompilerError as error:
+            # Whoever called the rule adds its name, and the layer that it looked at.
+            raise QCompilerError(error.problem, found=error.found) from error
+        self.created.append(node)
+        return node
+
+    def constant(
+        self, array: NDArray[Any] | float, elem: Elem | None = None, origin: Origin | None = None
+    ) -> Value:
+        """A constant.
+
+        Args:
+            array: the stored numbers; a Python number becomes float32.
+            elem: their type; plain numbers of the array's dtype by default.
+            origin: the value of the user's model that it stands for.
+        """
+        stored = np.asarray(array, np.float32) if isinstance(array, float | int) else np.asarray(array)
+        return self(Constant(ConstantArray(stored)), elem=elem or scalar_of(stored.dtype), origin=origin)

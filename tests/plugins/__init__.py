@@ -1,0 +1,1 @@
+"""Plugins and the registries that they register in."""
