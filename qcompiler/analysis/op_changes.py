@@ -83,9 +83,9 @@ def type_text(tensor_type: TensorType) -> str:
     if not isinstance(elem, Affine) or elem.scale.array.size <= INLINE_ELEMENTS:
         return str(tensor_type)
     storage = str(elem.storage) + ("" if elem.full_range else f"[{elem.qmin},{elem.qmax}]")
-    text = f"q<{storage}, blocks={format_shape(elem.blocks)}, {_grid_text(elem.scale.array)} scales"
+    text = f"q<{storage}, blocks={format_shape(elem.blocks)}, {_grid_text(elem.scale.array, ' scales')}"
     if not elem.symmetric:
-        text += f", zero points {_grid_text(elem.zero_point.array)}"
+        text += f", {_grid_text(elem.zero_point.array, ' zero points')}"
     return f"{text}>{format_shape(tensor_type.shape)}"
 
 
@@ -153,13 +153,13 @@ def _blocks_text(elem: Affine) -> str:
     return format_shape(elem.blocks) if elem.blocks else "the whole tensor"
 
 
-def _grid_text(grid: Array) -> str:
+def _grid_text(grid: Array, noun: str = "") -> str:
     """All numbers of a small grid; of a larger one, how many there are and between what they lie."""
     numbers = grid.reshape(-1)
     if grid.size <= INLINE_ELEMENTS:
         text = ",".join(_number(v) for v in numbers)
         return text if grid.size == 1 else f"[{text}]"
-    return f"{grid.size} from {_number(numbers.min())} to {_number(numbers.max())}"
+    return f"{grid.size}{noun} from {_number(numbers.min())} to {_number(numbers.max())}"
 
 
 def _differing(before: Array, after: Array) -> NDArray[np.bool_]:

@@ -57,17 +57,20 @@ class ProgramMatching:
         while value not in self._sources:
             path.append(value)
             op = self.before.producers.get(value) or self.after.producers.get(value)
-            operands = [] if op is None or op in self.partners else self._flat(op).computed_operands(op)
-            if len(operands) != 1:
+            operand = None if op is None or op in self.partners else self._only_operand(op)
+            if operand is None:
                 self._sources[value] = value
                 break
-            value = operands[0]
+            value = operand
         source = self._sources[value]
         self._sources.update(dict.fromkeys(path, source))
         return source
 
-    def _flat(self, op: FlatOp) -> FlatProgram:
-        return self.before if op.node.results and op.node.results[0] in self.before.producers else self.after
+    def _only_operand(self, op: FlatOp) -> Value | None:
+        """The operand, constants aside where there are others; None where there are several or none."""
+        flat = self.before if op.node.results[0] in self.before.producers else self.after
+        operands = op.operands if len(op.operands) == 1 else flat.computed_operands(op)
+        return operands[0] if len(operands) == 1 else None
 
 
 def _matched_inputs(before: FlatProgram, after: FlatProgram) -> dict[Value, Value]:
@@ -92,12 +95,17 @@ class _Rounds:
         self.fresh: list[Pair] = []
         ids: dict[Hashable, int] = {}
         texts: dict[int, str] = {}
+        # Equal numbers stand for: an equal op, with equal results and layers, with all above it, with all below it.
+        self.content: dict[FlatOp, int] = {}
         self.local: dict[FlatOp, int] = {}
         self.above: dict[FlatOp, int] = {}
         self.below: dict[FlatOp, int] = {}
         for flat in (self.before, self.after):
             for op in flat.ops:
-                self.local[op] = _number(ids, _local_key(op, texts))
+                content = (op.name, _attributes_text(op, texts))
+                self.content[op] = _number(ids, content)
+                results = tuple((v.type, describe_attribute(v.origin)) for v in op.node.results)
+                self.local[op] = _number(ids, (*content, op.layers, results))
             self._number_cones(flat, ids)
 
     def run(self) -> None:
@@ -117,8 +125,9 @@ class _Rounds:
         self.spread(_name)
         self.fresh = self.all_pairs()
         self.spread(lambda op: op.is_constant, self.stands_in_place_of)
-        self.group(local.__getitem__, _equally_many)
-        self.group(_name_originals_and_layers, _equally_many)
+        # What is left: mostly constants that nothing uses.
+        for key in (*unlike, _name_originals_and_layers, self.content.__getitem__, _name_and_layers):
+            self.group(key, _equally_many)
 
     # Signs by which ops are matched
 
@@ -243,14 +252,13 @@ def _number(ids: dict[Hashable, int], key: Hashable) -> int:
     return ids.setdefault(key, len(ids))
 
 
-def _local_key(op: FlatOp, texts: dict[int, str]) -> Hashable:
-    """All there is to an op but its neighbours. Copies of a graph share ops, so their texts are kept."""
+def _attributes_text(op: FlatOp, texts: dict[int, str]) -> str:
+    """All attributes. Copies of a graph share ops, so their texts are kept."""
     text = texts.get(id(op.node.op))
     if text is None:
         attributes = op.node.op.attributes().items()
         text = texts[id(op.node.op)] = ",".join(f"{name}={describe_attribute(value)}" for name, value in attributes)
-    results = tuple((v.type, describe_attribute(v.origin)) for v in op.node.results)
-    return (op.name, text, op.layers, results)
+    return text
 
 
 def _computed(key: Key) -> Key:

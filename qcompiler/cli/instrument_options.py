@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class InstrumentChoice:
             raise
         finally:
             if self.compare and comparison.report.passes:
-                typer.echo(str(comparison.report), err=True)
+                comparison.report.print(sys.stderr)
             if timing.passes:
                 typer.echo(str(timing), err=True, nl=False)
 

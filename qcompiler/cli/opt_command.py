@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +26,8 @@ from qcompiler.cli.instrument_options import (
     VerifyEachOption,
 )
 from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
-from qcompiler.cli.terminal import print_warning
+from qcompiler.cli.split_input import SEPARATOR, split_programs
+from qcompiler.cli.terminal import print_error, print_warning
 from qcompiler.errors import QCompilerError
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ def opt_command(
         Path | None,
         typer.Option("--output", "-o", metavar="OUT.qir", help="Write here, constants beside; else print the text."),
     ] = None,
+    split_input_file: Annotated[
+        bool,
+        typer.Option(
+            "--split-input-file",
+            help="FILE holds several .qir programs with lines '// -----' between; run the passes on each.",
+        ),
+    ] = False,
     batch: BatchOption = None,
     shape: ShapeOption = None,
     print_before: PrintBeforeOption = None,
@@ -88,26 +96,66 @@ def opt_command(
         _check_output(output)
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(Path("stdin.qir" if file == "-" else file), batch, shapes)
-    reproducer = _read_reproducer(file)
-    if reproducer:
-        graph = reproducer.graph
-        pipeline = reproducer.pipeline if pipeline is None else pipeline
-    else:
-        graph = _read_program(file, batch, shapes)
+    if split_input_file and output is not None:
+        raise QCompilerError("several programs do not fit one file", fix="leave out --output; they are printed")
+    reproducer = None if split_input_file else _read_reproducer(file)
+    if reproducer and pipeline is None:
+        pipeline = reproducer.pipeline
     if pipeline is None:
         raise QCompilerError("no passes to run", fix='name them, as in -p "canonicalize,dce"')
     steps = Pipeline.parse(pipeline)
     chosen_target = load_target(target) if target is not None else reproducer.target if reproducer else None
     given: Path | Mapping[str, Any] | None = data if data is not None else reproducer.data if reproducer else None
-    context = Context(chosen_target, None if given is None else open_data(given, graph))
-    with choice.instruments() as instruments:
-        graph = steps.run(graph, context, instruments)
-    if output is None:
-        typer.echo(str(graph), nl=False)
+
+    def transform(graph: Graph) -> None:
+        context = Context(chosen_target, None if given is None else open_data(given, graph))
+        with choice.instruments() as instruments:
+            graph = steps.run(graph, context, instruments)
+        if output is None:
+            typer.echo(str(graph), nl=False)
+        else:
+            _write_program(graph, output)
+        for warning in context.warnings:
+            print_warning(warning)
+
+    if split_input_file:
+        _transform_each(split_programs(_read_text(file)), transform)
     else:
-        _write_program(graph, output)
-    for warning in context.warnings:
-        print_warning(warning)
+        transform(reproducer.graph if reproducer else _read_program(file, batch, shapes))
+
+
+def _transform_each(texts: Sequence[str], transform: Callable[[Graph], None]) -> None:
+    """Run passes on each of several programs; one that is refused does not keep the others from theirs.
+
+    Raises:
+        typer.Exit: a program was refused.
+    """
+    from qcompiler.compilation import read_model
+    from qcompiler.ir import parse
+
+    refused = False
+    for index, text in enumerate(texts):
+        if index:
+            typer.echo(f"\n{SEPARATOR}\n")
+        try:
+            transform(read_model(parse(text)))
+        except QCompilerError as error:
+            print_error(str(error))
+            refused = True
+    if refused:
+        raise typer.Exit(2)
+
+
+def _read_text(file: str) -> str:
+    """The text of a file, or of stdin for ``-``.
+
+    Raises:
+        QCompilerError: it cannot be read.
+    """
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QCompilerError(f"cannot read {file!r}: {error}") from error
 
 
 def _read_reproducer(file: str) -> Reproducer | None:
@@ -129,7 +177,7 @@ def _read_program(file: str, batch: int | None, shapes: dict[str, tuple[int, ...
     from qcompiler.program import load
 
     if file == "-":
-        return read_model(parse(sys.stdin.read()))
+        return read_model(parse(_read_text(file)))
     path = Path(file)
     return load(path).graph if path.is_dir() else read_model(path, batch=batch, shapes=shapes)
 

@@ -98,7 +98,7 @@ def embedded_json(data: Any) -> str:
     The HTML parser looks for ``</script`` and ``<!--`` before JSON is read; both start with ``<``.
     """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
-    return text.replace(">", "\\u003e").replace("&", "\\u0026")
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def script_text(source: str) -> str:

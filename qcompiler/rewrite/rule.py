@@ -188,6 +188,7 @@ def rule(name: str, into: str | tuple[str, ...] = ()) -> Callable[[_RuleClass], 
     """
 
     def register(cls: _RuleClass) -> _RuleClass:
+        RULES.check_free(name, cls.__module__)
         cls.name = name
         cls.into = (into,) if isinstance(into, str) else into
         RULES.add(name, cls)

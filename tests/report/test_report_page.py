@@ -62,6 +62,8 @@ def test_names_cannot_leave_their_place() -> None:
     plain = Elements(render_page([collect_stage(cnn_float(), "p")]))
     assert [tag for tag, _ in elements.tags] == [tag for tag, _ in plain.tags]
     assert MARKUP not in page
+    # Browsers end a script at "</script " too, and change their rules behind "<!--": no "<" at all is safe.
+    assert not {"<", ">", "&"} & set(elements.scripts[0])
     data = json.loads(elements.scripts[0])
     assert data["stages"][0]["title"] == MARKUP
     assert data["stages"][0]["nodes"][1]["layers"] == [MARKUP]

@@ -20,8 +20,7 @@ from qcompiler.ir import (
     Original,
     TensorType,
     Value,
-    parse,
-    print_with_constants,
+    print_graph,
     scalar_of,
     structural_hash,
     verify,
@@ -80,7 +79,7 @@ def recording_rule(pattern: Callable[..., Any], seen: list[Seen], name: str = "r
         return m.fail("seen")
 
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    own = [inspect.Parameter(n, keyword) for n in ("b", "m")]
+    own = [inspect.Parameter(n, keyword) for n in ("_builder", "_match")]
     taken = list(inspect.signature(pattern).parameters.values())[1:]
     rewrite.__signature__ = inspect.Signature([*own, *taken])  # type: ignore[attr-defined]
     return made_rule(pattern, rewrite, name)
@@ -103,7 +102,7 @@ def operands_of(graph: Graph, pattern: Callable[..., Any]) -> list[tuple[Any, ..
 def exact_text(graph: Graph) -> tuple[str, str]:
     """The program as text, constants included, and its structural hash."""
     verify(graph)
-    return str(print_with_constants(graph)), structural_hash(graph)
+    return print_graph(graph), structural_hash(graph)
 
 
 def ops(graph: Graph) -> list[str]:
@@ -114,5 +113,3 @@ def ops(graph: Graph) -> list[str]:
 def texts(values: Sequence[Value]) -> list[str]:
     return [v.name or (v.producer.op.name if v.producer else "") for v in values]
 
-
-__all__ = ["Program", "all_matches", "exact_text", "made_rule", "operands_of", "ops", "parse", "recording_rule", "texts"]

@@ -57,7 +57,7 @@ def test_what_is_no_descriptor_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_is_taken_once_and_is_that_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(QCompilerError, match=r"target 'tpu-int8' is defined twice\n  found: module 'qcompiler.targets';"):
+    with pytest.raises(QCompilerError, match=r"target 'tpu-int8' is defined twice\n  found: module 'qcompiler.targets"):
         register_target(descriptor(tmp_path, "tpu-int8.toml", "tpu-int8"))
     register_target(descriptor(tmp_path, "one-chip.toml", "other-chip"))
     with pytest.raises(QCompilerError, match="is called 'other-chip'\n  expected: 'one-chip', the name of its file"):
