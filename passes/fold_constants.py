@@ -47,8 +47,6 @@ class FoldConstantOperands(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
         node = m.root
-        if not operands:
-            return m.fail("it has no operands")
         if not node.op.foldable:
             return m.fail("the op stays")
         if any(value.type.carries_batch for value in node.results):

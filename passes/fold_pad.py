@@ -48,8 +48,9 @@ class PadIntoConvolution(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, x: Value, weights: Value, *bias: Value) -> Outcome:
         op, pad = m.op("convolution", Conv2D), m.op("pad", Pad)
-        reason = _not_of_the_image(op, pad)
-        return m.fail(reason) if reason else b(op.replace(pads=_total_pads(op, pad)), x, weights, *bias)
+        if not _is_of_the_image(op, pad):
+            return m.fail("the padding is not of height and width alone")
+        return b(op.replace(pads=_total_pads(op, pad)), x, weights, *bias)
 
 
 @rule("pad-into-max-pool", into="fold-pad")
@@ -62,9 +63,8 @@ class PadIntoMaxPool(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
         op, pad = m.op("pool", MaxPool2D), m.op("pad", Pad)
-        reason = _not_of_the_image(op, pad)
-        if reason:
-            return m.fail(reason)
+        if not _is_of_the_image(op, pad):
+            return m.fail("the padding is not of height and width alone")
         spans = [(k - 1) * d + 1 for k, d in zip(op.kernel, op.dilations, strict=True)]
         if any(p >= spans[i % 2] for i, p in enumerate(_total_pads(op, pad))):
             # Such a window would have the padding's value, which a pool does not know.
@@ -76,13 +76,9 @@ def _spatial_axes(op: Conv2D | MaxPool2D) -> tuple[int, int]:
     return (1, 2) if op.layout == "NHWC" else (2, 3)
 
 
-def _not_of_the_image(op: Conv2D | MaxPool2D, pad: Pad) -> str:
-    """Why the padding is not padding of an image; empty where it is."""
-    if min(*pad.before, *pad.after) < 0:
-        return "the padding cuts"
-    if any(pad.before[i] or pad.after[i] for i in range(4) if i not in _spatial_axes(op)):
-        return "the padding is not of height and width alone"
-    return ""
+def _is_of_the_image(op: Conv2D | MaxPool2D, pad: Pad) -> bool:
+    """Whether nothing but height and width is padded."""
+    return not any(pad.before[i] or pad.after[i] for i in range(4) if i not in _spatial_axes(op))
 
 
 def _total_pads(op: Conv2D | MaxPool2D, pad: Pad) -> tuple[int, int, int, int]:

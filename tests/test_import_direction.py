@@ -21,7 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("rewrite",),
     ("backends", "frontends", "calibration"),
     ("compare", "passes"),
-    ("program", "plugins", "pass_comparison", "report"),
+    ("program", "plugins", "pass_comparison", "report", "value_measurement"),
     ("exporters",),
     ("compilation", "legality_report"),
     ("cli", "demo", "__main__"),

@@ -27,7 +27,8 @@ class CalibrationData:
         sources: the samples of each, by input name.
 
     Raises:
-        QCompilerError: an input has no samples, or samples of another number, type or shape.
+        QCompilerError: an input has no samples, or samples of another number, type or shape; or there are samples for
+            something that is no input.
     """
 
     def __init__(self, inputs: list[Value], sources: Mapping[str, Source]) -> None:
@@ -41,6 +42,7 @@ class CalibrationData:
                     fix="name the arrays after the model's inputs",
                 )
             counts[value.name] = _run_count(value, sources[value.name])
+        _refuse_others(inputs, sources, "the data hold")
         if len(set(counts.values())) > 1:
             raise QCompilerError("the inputs have different numbers of samples", found=str(counts))
         self.count = next(iter(counts.values()), 0) * (fixed_rows(inputs[0]) if inputs else 1)
@@ -126,6 +128,8 @@ def _from_folder(folder: Path, inputs: list[Value]) -> dict[str, Source]:
         if lacking:
             path, name = lacking[0]
             raise QCompilerError(f"{path} lacks input {name!r}", fix="name its arrays after the inputs")
+        for path, members in zip(archives, opened, strict=True):
+            _refuse_others(inputs, members, f"{path} holds")
         return {v.name: _sequence(archives, [m[v.name] for m in opened], v) for v in inputs}
     if not arrays:
         raise QCompilerError(f"{folder} holds no .npy or .npz files")
@@ -159,6 +163,7 @@ def _spooled(data: Iterable[Any], inputs: list[Value]) -> dict[str, Source]:
             if value.name not in spools:
                 spools[value.name] = Spool(rows.dtype, rows.shape[1:])
             spools[value.name].append(rows)
+        _refuse_others(inputs, feeds, f"item {index} of the calibration data holds")
     if not spools:
         raise QCompilerError("the calibration data hold no samples", fix="give at least one; 100 are usual")
     return dict(spools)
@@ -170,6 +175,18 @@ def _only_input(inputs: list[Value]) -> Value:
             f"one array for {len(inputs)} inputs", fix="give arrays by name: " + ", ".join(v.name for v in inputs)
         )
     return inputs[0]
+
+
+def _refuse_others(inputs: list[Value], names: Iterable[str], holder: str) -> None:
+    """Refuse arrays that are for no input: more likely a wrong name, or another model's data, than one to ignore."""
+    known = [v.name for v in inputs]
+    for name in names:
+        if name not in known:
+            raise QCompilerError(
+                f"{holder} an array {name!r}, which is no input of the model",
+                expected="arrays for " + ", ".join(map(repr, known)) if known else "no arrays",
+                found=", ".join(map(repr, names)), fix=f"leave {name!r} out",
+            )
 
 
 def _run_count(value: Value, source: Source) -> int:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from qcompiler.cli.check_command import check_command
 from qcompiler.cli.compile_command import compile_command
+from qcompiler.cli.diff_command import diff_command
 from qcompiler.cli.export_command import export_command
 from qcompiler.cli.inspect_command import inspect_command
 from qcompiler.cli.opt_command import opt_command
@@ -53,6 +54,7 @@ app.command("compile")(compile_command)
 app.command("run")(run_command)
 app.command("check")(check_command)
 app.command("inspect")(inspect_command)
+app.command("diff")(diff_command)
 app.command("opt")(opt_command)
 app.command("export")(export_command)
 app.command("plugins")(plugins_command)

@@ -20,11 +20,17 @@ HtmlOption = Annotated[
 ]
 AgainstOption = Annotated[
     Path | None,
-    typer.Option("--against", metavar="PATH", help="With --html: an earlier stage, shown on the left; marks changes."),
+    typer.Option(
+        "--against", metavar="PATH",
+        help="With --html: an earlier stage, shown on the left; marks changes. With --value: the float model.",
+    ),
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", "-d", metavar="X.npz", help="With a float --against: samples to measure errors on."),
+    typer.Option(
+        "--data", "-d", metavar="X.npz",
+        help="With --value: samples to run. With --html and a float --against: samples to measure errors on.",
+    ),
 ]
 
 _SAMPLES = 8
@@ -39,7 +45,7 @@ def check_page_options(html: Path | None, against: Path | None, data: Path | Non
     """
     if html is None and (against is not None or data is not None):
         option = "--against" if against is not None else "--data"
-        raise QCompilerError(f"{option} belongs to --html", fix="add --html OUT.html")
+        raise QCompilerError(f"{option} belongs to --html or --value", fix="add --html OUT.html or --value NAME")
     if data is not None and against is None:
         raise QCompilerError("--data needs a float program to measure errors against", fix="add --against MODEL.onnx")
     if html is not None:

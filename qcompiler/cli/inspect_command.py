@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from qcompiler.cli.graph_page import AgainstOption, DataOption, HtmlOption, check_page_options, write_graph_page
 from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.program_files import read_named_program
 from qcompiler.cli.terminal import counted, print_table, readable_size
+from qcompiler.cli.value_report import JsonOption, ValueOption, check_value_options, report_value
 
 if TYPE_CHECKING:
     from qcompiler.ir import Graph, Node, Value
@@ -20,32 +23,38 @@ def inspect_command(
     text: Annotated[bool, typer.Option("--text", help="Print the .qir text instead.")] = False,
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    value: ValueOption = None,
+    as_json: JsonOption = False,
     html: HtmlOption = None,
     against: AgainstOption = None,
     data: DataOption = None,
 ) -> None:
-    """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type."""
+    """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type; or one value."""
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(path, batch, shapes)
-    check_page_options(html, against, data)
-    from qcompiler.analysis.boundary import before_dequantize, behind_quantize
-    from qcompiler.compilation import read_model
-    from qcompiler.program import load
+    check_value_options(value, as_json, text, html, against, data)
+    if value is None:
+        check_page_options(html, against, data)
 
     def read(place: Path) -> Graph:
-        if place.is_dir():
-            return load(place).graph
         # Sizes are for models that leave them open.
         is_text = place.suffix == ".qir"
-        return read_model(place) if is_text else read_model(place, batch=batch, shapes=shapes)
+        return read_named_program(place)[0] if is_text else read_named_program(place, batch, shapes)[0]
 
-    graph = read(path)
-    if html is not None:
+    graph, names = read_named_program(path, batch, shapes)
+    if value is not None:
+        report_value(graph, names, value, data, read(against) if against else None, as_json)
+    elif html is not None:
         write_graph_page(html, path, graph, against, data, read)
-        return
-    if text:
+    elif text:
         typer.echo(str(graph), nl=False)
-        return
+    else:
+        _print_program(path, graph, names)
+
+
+def _print_program(path: Path, graph: Graph, names: Mapping[Value, str]) -> None:
+    from qcompiler.analysis.boundary import before_dequantize, behind_quantize
+
     print_table(_header(path, graph))
     typer.echo()
     boundary = [("input", v.name, str(v.type), _held(v, behind_quantize(v))) for v in graph.inputs]
@@ -53,9 +62,12 @@ def inspect_command(
     boundary += [("output", name, str(v.type), _held(v, before_dequantize(v))) for name, v in outputs]
     print_table(boundary, ("", "name", "type", "stored as"))
     typer.echo()
-    nodes = [(_op(node), " + ".join(node.loc), ", ".join(str(v.type) for v in node.results)) for node in graph.nodes
-             if node.op.name != "constant"]
-    print_table(nodes, ("op", "layer", "type"))
+    nodes = [
+        (", ".join(names[v] for v in node.results), _op(node), " + ".join(node.loc),
+         ", ".join(str(v.type) for v in node.results))
+        for node in graph.nodes if node.op.name != "constant"
+    ]
+    print_table(nodes, ("value", "op", "layer", "type"))
 
 
 def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:

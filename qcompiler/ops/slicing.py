@@ -89,6 +89,7 @@ class Pad(Op):
         operand_count(operands, 1)
         shape = operands[0].shape
         require(len(self.before) == len(self.after) == len(shape), f"pads do not fit rank {len(shape)}")
+        require(min((*self.before, *self.after), default=0) >= 0, "pads are not negative; slice takes elements away")
         require(self.mode in ("constant", "reflect", "edge"), f"unknown mode {self.mode!r}")
         result: list[Dim] = []
         for dim, low, high in zip(shape, self.before, self.after, strict=True):

@@ -69,7 +69,8 @@ class Timing(Instrument):
     def _record(self, current: Pass, graph: Graph, changed: bool | None) -> None:
         stopped = time.perf_counter()
         started, nodes, memory = self._start
-        growth = peak_memory() - memory
+        # The kernel sums its counters lazily: the peak may seem to shrink by some pages.
+        growth = max(0, peak_memory() - memory)
         self.passes.append(PassTiming(format_pass(current), stopped - started, nodes, len(graph), growth, changed))
 
     def __str__(self) -> str:

@@ -55,7 +55,9 @@ def apply(graph: Graph, rules: Iterable[Rule], *, limit: int | None = None) -> R
                 if limit is not None and done >= limit:
                     return RewriteResult(graph, done > 0, rewriter.counts)
                 if rewriter.rewrite(node) is None:
+                    worklist.forget_changes()
                     continue
+                worklist.wake_neighbours()
                 done += 1
                 if done > most:
                     raise _endless(rewriter, most, node)
@@ -88,6 +90,7 @@ class _Worklist(GraphListener):
     def __init__(self) -> None:
         self._stack: list[Node] = []
         self._waiting: set[Node] = set()
+        self._near_changes: list[Node] = []
 
     def fill(self, graph: Graph) -> None:
         self._stack = list(graph.reversed_nodes)
@@ -101,13 +104,20 @@ class _Worklist(GraphListener):
                 return node
         return None
 
-    def push(self, node: Node) -> None:
-        if node not in self._waiting and node.op.name != "return":
-            self._waiting.add(node)
-            self._stack.append(node)
+    def wake_neighbours(self) -> None:
+        """Put the nodes near the latest changes on the list."""
+        for node in self._near_changes:
+            if node.graph is not None and node not in self._waiting and node is not node.graph.terminator:
+                self._waiting.add(node)
+                self._stack.append(node)
+        self._near_changes.clear()
+
+    def forget_changes(self) -> None:
+        """What a rule built before it declined is gone. If it woke the nodes around, they could decline for ever."""
+        self._near_changes.clear()
 
     def node_inserted(self, node: Node) -> None:
-        self.push(node)
+        self._near_changes.append(node)
 
     def node_erased(self, node: Node) -> None:
         self._waiting.discard(node)
@@ -116,21 +126,21 @@ class _Worklist(GraphListener):
             if len(value.uses) == 2:
                 for user in value.users:
                     if user is not node:
-                        self.push(user)
+                        self._near_changes.append(user)
             # Rules may look at the users of what they replace. Where there are many, each change would cost a visit.
             if len(value.uses) <= 2 and value.producer is not None:
-                self.push(value.producer)
+                self._near_changes.append(value.producer)
 
     def operand_changed(self, node: Node, index: int, before: Value) -> None:
-        self.push(node)
+        self._near_changes.append(node)
         if len(before.uses) == 1:
-            self.push(before.users[0])
+            self._near_changes.append(before.users[0])
 
     def op_changed(self, node: Node, before: Op) -> None:
-        self.push(node)
+        self._near_changes.append(node)
         for value in node.results:
             for user in value.users:
-                self.push(user)
+                self._near_changes.append(user)
 
 
 def _endless(rewriter: Rewriter, most: int, node: Node) -> QCompilerError:

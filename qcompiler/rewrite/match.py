@@ -148,7 +148,7 @@ class Match:
         operands = node.operands
         count = len(operands)
         if count < part.required or (part.variadic is None and count > len(part.operands)):
-            return self.differs(f"{node.op.name} has {count} operands")
+            return self.differs(f"{node.op.name} has another number of operands: {count}")
         if node not in self.nodes:
             self.nodes.append(node)
         if part.name:

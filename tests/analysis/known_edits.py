@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -66,7 +65,9 @@ def _other(value: Any) -> Any:
         return not value
     if isinstance(value, str):
         return value + "'"
-    return 0.25 if isinstance(value, float) and not math.isfinite(value + 1) else value * 2 + 1
+    if isinstance(value, float):
+        return 0.25 if value != 0.25 else 0.5
+    return value + 3
 
 
 def _change_op(graph: Graph, rng: Random, node: Node) -> Edit | None:
@@ -134,7 +135,8 @@ def _rewire(graph: Graph, rng: Random, node: Node) -> Edit | None:
     index = rng.randrange(len(node.operands))
     before = node.operands[index]
     assert node.graph is not None
-    known = [*node.graph.inputs, *(v for n in node.graph.nodes if n is not node and n.is_before(node) for v in n.results)]
+    earlier = [n for n in node.graph.nodes if n is not node and n.is_before(node)]
+    known = [*node.graph.inputs, *(v for n in earlier for v in n.results)]
     others = [v for v in known if v is not before and _identity(v) != _identity(before)]
     if not others:
         return None
@@ -145,7 +147,9 @@ def _rewire(graph: Graph, rng: Random, node: Node) -> Edit | None:
 def _remove(graph: Graph, rng: Random, node: Node) -> Edit | None:
     holder = node.graph
     assert holder is not None
-    if len(node.operands) != 1 or len(node.results) != 1 or _is_kernel(node) or (holder is not graph and len(holder) < 2):
+    if len(node.operands) != 1 or len(node.results) != 1 or _is_kernel(node):
+        return None
+    if holder is not graph and len(holder) == 1:
         return None
     expected = Edit("removed", node.op.name, _layers(node))
     node.result.replace_uses(node.operands[0])

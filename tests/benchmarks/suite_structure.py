@@ -8,8 +8,6 @@ batches of 1; no node is left to the host; and the share of p's activations that
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -20,16 +18,21 @@ from qcompiler.calibration.data import open_data
 from qcompiler.compare import activations, compare
 from qcompiler.compilation import read_model
 from qcompiler.ir import Graph, clone, parse, print_with_constants
-from qcompiler.pipeline import Context, Pass, Pipeline
+from qcompiler.pipeline import Context, Instrument, Pass, Pipeline
 from qcompiler.program import Program
 from qcompiler.target import load_target
 
 
-def read_back(stages: list[str], index: int, current: Pass, graph: Graph) -> None:
-    """Note a stage whose text reads back to an equal graph; end the run at one whose text does not."""
-    if parse(*print_with_constants(graph)) != graph:
-        raise SystemExit(f"the text after {current.name} reads back to another graph")
-    stages.append(current.name)
+class ReadBack(Instrument):
+    """Checks that the program after each pass reads back from its text, and counts the passes."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+        if parse(*print_with_constants(graph)) != graph:
+            raise SystemExit(f"the text after {current.name} reads back to another graph")
+        self.stages.append(current.name)
 
 
 def main() -> None:
@@ -44,9 +47,9 @@ def main() -> None:
     for name in options.cases:
         case = suite.load(name)
         original = read_model(case.model)
-        stages: list[str] = []
+        read_back = ReadBack()
         context = Context(target, open_data(case.calib, original))
-        graph = Pipeline.parse(target.descriptor.pipeline).run(clone(original), context, partial(read_back, stages))
+        graph = Pipeline.parse(target.descriptor.pipeline).run(clone(original), context, [read_back])
         program = Program(graph)
         samples = {key: value[:7] for key, value in case.calib.items()}
         together = program.run(samples, quantized=True)
@@ -56,7 +59,7 @@ def main() -> None:
         wanted = len(activations(original))
         held = sum(not e.recovered for e in entries)
         table.add_row(
-            name, str(len(stages)), "yes" if equal else "NO", str(program.coverage.host_nodes), str(wanted),
+            name, str(len(read_back.stages)), "yes" if equal else "NO", str(program.coverage.host_nodes), str(wanted),
             f"{100 * len(entries) / wanted:.1f} %", f"{100 * held / wanted:.1f} %",
         )
         if not equal:

@@ -80,7 +80,7 @@ def folder_by_input(folder: Path) -> Path:
 def folder_of_npz(folder: Path) -> Path:
     x = image()
     for index, start in enumerate(range(0, COUNT, 10)):
-        np.savez(folder / f"{index}.npz", image=x[start : start + 10], other=np.zeros(3))
+        np.savez(folder / f"{index}.npz", image=x[start : start + 10])
     return folder
 
 
@@ -90,7 +90,7 @@ def npz(folder: Path) -> Path:
 
 
 def npz_compressed(folder: Path) -> Path:
-    np.savez_compressed(folder / "data.npz", image=image(), labels=np.arange(COUNT))
+    np.savez_compressed(folder / "data.npz", image=image())
     return folder / "data.npz"
 
 
@@ -183,9 +183,10 @@ def test_a_spool_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _npz_damaged(folder: Path) -> Path:
-    path = npz_compressed(folder)
+    """One number of the array is another, but still a number."""
+    path = npz(folder)
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
     return path
 
@@ -202,6 +203,17 @@ def _npz_with_short_member(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "data.npz", "w") as archive:
         archive.writestr("image.npy", buffer.getvalue()[:-100])
     return folder / "data.npz"
+
+
+def _npz_with(folder: Path, **others: Any) -> Path:
+    np.savez(folder / "data.npz", image=image(), **others)
+    return folder / "data.npz"
+
+
+def _folder_of_npz_with_labels(folder: Path) -> Path:
+    np.savez(folder / "0.npz", image=image())
+    np.savez(folder / "1.npz", image=image(), labels=np.arange(COUNT))
+    return folder
 
 
 def _npz_of_objects(folder: Path) -> Path:
@@ -263,6 +275,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no samples": (lambda f: image()[:0], "hold no samples"),
     "empty iterator": (lambda f: iter(()), "hold no samples"),
     "wrong name": (lambda f: {"picture": image()}, "the data lack input 'image'"),
+    "another array in an npz": (
+        lambda f: _npz_with(f, labels=np.arange(COUNT)),
+        "hold an array 'labels', which is no input(?s:.*)arrays for 'image'(?s:.*)'image', 'labels'",
+    ),
+    "another array in a folder": (_folder_of_npz_with_labels, r"1\.npz holds an array 'labels', which is no input"),
+    "another array in a dict": (lambda f: {"image": image(), "mask": image()}, "hold an array 'mask', which is no input"),
+    "another array in an item": (
+        lambda f: [{"image": image()}, {"image": image(), "mask": image()}], "item 1 .* holds an array 'mask'",
+    ),
     "item without the input": (lambda f: [{"image": image()}, {"picture": image()}], "item 1 .*lacks input 'image'"),
     "item of another kind": (lambda f: [{"image": image()}, 3], "item 1 .* is a int"),
     "item of another shape": (lambda f: [{"image": image()}, {"image": image()[:, :1]}], "item 1 .*wrong shape"),

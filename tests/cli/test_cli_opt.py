@@ -258,7 +258,9 @@ def test_a_reproducer_replays_the_crash(
     succeed("opt", "deep/crash", "-o", "mended.qir")
     assert "realize" in read_program(Path("mended.qir")).pipeline
     # Other passes may be run instead, up to the failing one, say.
-    assert succeed("opt", "deep/crash", "-p", "cse").startswith("// qir 1\n")
+    pipeline = succeed("opt", "deep/crash", "-p", "cse").splitlines()[1]
+    assert pipeline.endswith(",cse")
+    assert "realize" not in pipeline
 
 
 def test_a_refusal_leaves_a_reproducer_beside_the_message() -> None:

@@ -144,7 +144,7 @@ def test_inspect_agrees_on_all_three_forms_of_a_program() -> None:
     assert "fused(conv2d, requantize" in folder
     assert re.search(r"^input +image +f32\[N,2,6,6\] +q<i8, ", folder, re.MULTILINE)
     model = succeed("inspect", "model.onnx")
-    assert re.search(r"^conv2d +Conv_0 +f32\[N,4,6,6\]$", model, re.MULTILINE)
+    assert re.search(r"^%2 +conv2d +Conv_0 +f32\[N,4,6,6\]$", model, re.MULTILINE)
     assert re.search(r"^input +image +f32\[N,2,6,6\] +the same$", model, re.MULTILINE)
 
 

@@ -37,7 +37,7 @@ from qcompiler.ops.binary import Sub
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.slicing import Split
-from qcompiler.pipeline import Context, Pipeline
+from qcompiler.pipeline import Context, Instrument, Pass, Pipeline
 from qcompiler.target import load_target
 
 plugins.load()
@@ -66,6 +66,16 @@ def test_random_graphs_survive_the_disk(tmp_path_factory: pytest.TempPathFactory
     assert read_program(folder / "000_dump.qir") == graph
 
 
+class Keep(Instrument):
+    """Keeps a copy of the program after each pass."""
+
+    def __init__(self, found: list[tuple[str, Graph]]) -> None:
+        self.found = found
+
+    def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+        self.found.append((current.name, clone(graph)))
+
+
 @cache
 def stages(name: str) -> list[tuple[str, Graph]]:
     """The program after import and after each pass of tpu-int8."""
@@ -74,7 +84,7 @@ def stages(name: str) -> list[tuple[str, Graph]]:
     target = load_target("tpu-int8")
     pipeline = Pipeline.parse(target.descriptor.pipeline)
     context = Context(target, open_data(models.samples(name, 6), graph))
-    pipeline.run(graph, context, lambda index, current, after: found.append((current.name, clone(after))))
+    pipeline.run(graph, context, [Keep(found)])
     return found
 
 

@@ -158,6 +158,20 @@ def test_data_are_asked_for_before_any_pass_runs() -> None:
     assert ran.names == []
 
 
+@pytest.mark.parametrize(
+    ("needs", "leaves", "names"),
+    [
+        (Stage.FLOAT, None, ["canonicalize", "fold-batch-norm", "fold-pad", "recognize", "layout", "legalize"]),
+        (Stage.FLOAT, Stage.ANNOTATED, ["annotate"]),
+        (Stage.ANNOTATED | Stage.CALIBRATED, Stage.CALIBRATED, ["calibrate"]),
+        (Stage.CALIBRATED, Stage.INTEGER, ["realize"]), (Stage.INTEGER, None, ["fuse-requantize"]),
+        (Stage.ANY, None, ["cse", "dce", "fold-constants", "verify-legal"]),
+    ],
+)
+def test_stages_of_the_built_in_passes(needs: Stage, leaves: Stage | None, names: list[str]) -> None:
+    assert {(PASSES[name].needs, PASSES[name].leaves) for name in names} == {(needs, leaves)}
+
+
 def test_declarations_of_the_built_in_passes() -> None:
     """Every pass that reads target or data declares it: run alone at its stage, without either, it is refused."""
     stages = {

@@ -136,8 +136,9 @@ def test_verify_each_finds_damage_that_no_text_shows() -> None:
 def test_verify_each_verifies_what_the_pipeline_gets() -> None:
     graph = float_program()
     graph.inputs[0].uses.popitem()
-    with pytest.raises(QCompilerError, match="missing among its uses"):
+    with pytest.raises(QCompilerError, match="missing among its uses") as caught:
         Pipeline.parse("cse").run(graph, Context(), [VerifyEach()])
+    assert "pass 'cse'" not in str(caught.value)
 
 
 # PrintIR

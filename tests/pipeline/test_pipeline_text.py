@@ -103,7 +103,8 @@ def test_values_as_written(text: str, expected: dict[str, Any]) -> None:
         ("exact=yes", "yes", "true or false"), ("exact=1", "1", "true or false"), ("exact=none", "none", "true or"),
         ("mode=medium", "medium", "fast, slow, 3"), ("layers=conv1", "conv1", "list of str"),
         ("axes=[1 x]", "x", "list of int"), ("axes=[-5]", "-5", "at least -4"), ("pair=[a]", "a", "[str float]"),
-        ("pair=[a 1 2]", "a", "[str float]"), ("limit=-1", "-1", "at least 0"), ("limit=x", "x", "float or none"),
+        ("pair=[a nan]", "nan", "[str float]"), ("pair=[a 1 2]", "a", "[str float]"),
+        ("limit=-1", "-1", "at least 0"), ("limit=x", "x", "float or none"),
         ("kinds=[conv mul]", "mul", "one of conv, add"), ("grid=[1]", "1", "list of list of int"),
     ],
 )

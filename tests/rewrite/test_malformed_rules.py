@@ -161,7 +161,8 @@ def test_rules_are_described_without_their_options() -> None:
 
 def _raises_key_error(b: RewriteBuilder, m: Any, x: Any) -> Any:
     b(Exp(), b(Tanh(), x))
-    return {}["missing"]
+    empty: dict[str, Any] = {}
+    return empty["missing"]
 
 
 def _raises_own_error(b: RewriteBuilder, m: Any, x: Any) -> Any:
@@ -221,7 +222,7 @@ def test_a_crash_says_where_and_keeps_its_cause() -> None:
     q.finish(q(Relu(), q.input()))
     with pytest.raises(QCompilerError) as caught:
         apply(q.graph, [made_rule(lambda p, x: p.relu(x), _raises_key_error)])
-    line = _raises_key_error.__code__.co_firstlineno + 2
+    line = _raises_key_error.__code__.co_firstlineno + 3
     assert caught.value.found == f"raised at {__file__}:{line}"
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -284,8 +285,7 @@ def test_rules_that_undo_each_other_are_stopped_and_named() -> None:
     with pytest.raises(QCompilerError, match="does not come to an end") as caught:
         apply(q.graph, PING_PONG)
     assert caught.value.layer == "relu2"
-    assert "'ping'" in str(caught.value) or "ping (" in str(caught.value)
-    assert "pong (" in str(caught.value)
+    assert "ping (509 times), pong (508 times)" in str(caught.value)
     verify(q.graph)
     assert not q.graph.listeners
 
@@ -313,10 +313,10 @@ def test_declining_after_building_leaves_no_trace(seed: int) -> None:
     before, count = exact_text(q.graph), len(q.graph)
     calls = 0
 
-    def rewrite(b: RewriteBuilder, m: Any, *operands: Any) -> Any:
+    def rewrite(b: RewriteBuilder, m: Any, *r: Any) -> Any:
         nonlocal calls
         calls += 1
-        known = [*operands, *m.root.results, b.constant(3.0)]
+        known = [*r, *m.root.results, b.constant(3.0)]
         for _ in range(rng.randrange(8)):
             known.append(b(Tanh(), rng.choice([v for v in known if v.type.rank])))
         return m.fail("never mind")

@@ -1,0 +1,167 @@
+"""What a program says of one of its values: where it comes from, where it goes, and which numbers it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler.analysis.number_summary import NumberSummary, share, summarize
+from qcompiler.analysis.op_changes import attributes_text, origin_text
+from qcompiler.analysis.rewriting import constant_value
+from qcompiler.ir import Affine, Graph, Node, Tensor, Value, print_node, walk
+from qcompiler.numerics import dequantize
+from qcompiler.ops.quantization import FakeQuant
+from qcompiler.ops.quantized import parameters
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The smallest, middle and largest of the parameters of all blocks, and how many there are."""
+
+    count: int
+    minimum: float
+    median: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class QuantizationDescription:
+    """Which numbers a quantized value can hold.
+
+    Attributes:
+        storage: the integer format.
+        qmin, qmax: bounds of the stored integers.
+        blocks: block length in each dimension, as text; empty for one scale.
+        scale: of all blocks; one step of the stored integer is one scale in real terms.
+        zero_point: of all blocks.
+        real_minimum, real_maximum: the widest range of any block.
+    """
+
+    storage: str
+    qmin: int
+    qmax: int
+    blocks: str
+    scale: Spread
+    zero_point: Spread
+    real_minimum: float
+    real_maximum: float
+
+
+@dataclass(frozen=True)
+class HeldNumbers:
+    """The numbers that a value holds.
+
+    Attributes:
+        real: as real numbers.
+        stored: as stored integers; None for values that are not quantized.
+        at_minimum, at_maximum: share of the stored integers at each end of their range: that many may be saturated.
+    """
+
+    real: NumberSummary
+    stored: NumberSummary | None = None
+    at_minimum: float | None = None
+    at_maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class ValueDescription:
+    """A value and its surroundings.
+
+    Attributes:
+        name: its name in the program's text.
+        type: its type.
+        op: the op that computes it with its attributes; "input" for inputs of the program.
+        layers: the user's layers that the op does the work of.
+        origin: the original value that it stands for, with permutation and factor; or why there is none.
+        kernel: name of the first result of the fused node that holds it; empty outside of kernels.
+        text: the node in the program's text; empty for inputs.
+        users: name and op of each user; outputs by their names.
+        quantization: None for values that are not quantized.
+        constant: the numbers of a constant; None for computed values.
+    """
+
+    name: str
+    type: str
+    op: str
+    layers: tuple[str, ...]
+    origin: str
+    kernel: str
+    text: str
+    users: tuple[str, ...]
+    quantization: QuantizationDescription | None
+    constant: HeldNumbers | None
+
+
+def describe_value(graph: Graph, value: Value, names: Mapping[Value, str]) -> ValueDescription:
+    """What ``graph`` says of ``value``.
+
+    Args:
+        graph: the program.
+        value: one of its values; may stand in a fused body.
+        names: the name of each value in the text.
+    """
+    node = value.producer
+    kernel = _kernel_of(graph, node)
+    array = constant_value(value)
+    return ValueDescription(
+        names[value], str(value.type),
+        f"{node.op.name} {attributes_text(node.op)}".strip() if node else "input",
+        node.loc if node else (), origin_text(value.origin), names[kernel.results[0]] if kernel else "",
+        print_node(node, names) if node else "", _users(graph, value, names, kernel),
+        _quantization(value), None if array is None else held_numbers([Tensor(value.type, array)]),
+    )
+
+
+def held_numbers(tensors: Sequence[Tensor]) -> HeldNumbers:
+    """The figures of the numbers that tensors hold: one value, in one run or several.
+
+    Args:
+        tensors: at least one; their types have no free dimension, and equal quantization.
+    """
+    stored = np.concatenate([np.asarray(t.data).reshape(-1) for t in tensors])
+    elem = tensors[0].type.elem
+    if not isinstance(elem, Affine):
+        return HeldNumbers(summarize(stored))
+    real = np.concatenate([dequantize(t.data, parameters(t.type)).reshape(-1) for t in tensors])
+    return HeldNumbers(
+        summarize(real), summarize(stored),
+        share(int((stored <= elem.qmin).sum()), stored.size), share(int((stored >= elem.qmax).sum()), stored.size),
+    )
+
+
+def _quantization(value: Value) -> QuantizationDescription | None:
+    elem = value.type.elem
+    op = value.producer.op if value.producer else None
+    if isinstance(op, FakeQuant) and op.is_calibrated:
+        elem = op.elem
+    if not isinstance(elem, Affine):
+        return None
+    scale, zero_point = elem.scale.array.astype(np.float64), elem.zero_point.array
+    return QuantizationDescription(
+        elem.storage.name, elem.qmin, elem.qmax, "[" + ",".join(map(str, elem.blocks)) + "]" if elem.blocks else "",
+        _spread(elem.scale.array), _spread(zero_point),
+        float((scale * (elem.qmin - zero_point)).min()), float((scale * (elem.qmax - zero_point)).max()),
+    )
+
+
+def _spread(grid: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Spread:
+    # The shortest decimal of a float32, as the program's text has it.
+    low, middle, high = (float(str(v)) for v in (grid.min(), np.sort(grid.reshape(-1))[grid.size // 2], grid.max()))
+    return Spread(grid.size, low, middle, high)
+
+
+def _kernel_of(graph: Graph, node: Node | None) -> Node | None:
+    if node is None or node.graph is graph:
+        return None
+    return next(k for k in walk(graph) if getattr(k.op, "body", None) is node.graph)
+
+
+def _users(graph: Graph, value: Value, names: Mapping[Value, str], kernel: Node | None) -> tuple[str, ...]:
+    holder = graph if kernel is None else kernel.op.body  # type: ignore[attr-defined]
+    nodes = [f"{names[user.results[0]]} {user.op.name}" for user in value.users if user is not holder.terminator]
+    outputs = [output.name for output in holder.outputs if output.value is value]
+    if kernel is None:
+        return (*nodes, *(f"output {name}" for name in outputs))
+    return (*nodes, f"{names[kernel.results[0]]} {kernel.op.name}") if outputs else tuple(nodes)
