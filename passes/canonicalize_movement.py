@@ -22,7 +22,7 @@ class MergeReshapes(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
         adopt_origin(x, m["inner"])
-        return b(m.op("outer", Reshape), x)
+        return b(m.op("outer", Reshape), x, loc=m.root.loc)
 
 
 @rule("merge-transposes", into="canonicalize")
@@ -37,7 +37,7 @@ class MergeTransposes(Rule):
         permutation = tuple(inner[p] for p in m.op("outer", Transpose).permutation)
         if permutation == tuple(range(len(permutation))):
             return x
-        return b(Transpose(permutation), x)
+        return b(Transpose(permutation), x, loc=m.root.loc)
 
 
 @rule("remove-identity", into="canonicalize")

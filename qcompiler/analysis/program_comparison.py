@@ -59,6 +59,11 @@ class _Comparison:
                 yield (op.index, 0, 0), OpDiff("changed", self.left.op(partners[op]), self.right.op(op), changes)
 
     def changes(self, before: FlatOp, after: FlatOp) -> Iterator[Change]:
+        if not self.matching.alike(before, after):
+            yield from self.own_changes(before, after)
+        yield from self.connections(before, after)
+
+    def own_changes(self, before: FlatOp, after: FlatOp) -> Iterator[Change]:
         if before.name == after.name:
             yield from attribute_changes(before.node.op, after.node.op)
         else:
@@ -74,7 +79,6 @@ class _Comparison:
             yield Change("results", *map(str, counts))
         if before.layers != after.layers:
             yield Change("layers", *(" + ".join(sorted(op.layers)) for op in (before, after)))
-        yield from self.connections(before, after)
 
     def connections(self, before: FlatOp, after: FlatOp) -> Iterator[Change]:
         for index in range(max(len(before.operands), len(after.operands))):

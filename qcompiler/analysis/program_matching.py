@@ -36,7 +36,13 @@ class ProgramMatching:
         self.partners: dict[FlatOp, FlatOp] = {}
         self.inputs = _matched_inputs(before, after)
         self._sources: dict[Value, Value] = {}
-        _Rounds(self).run()
+        rounds = _Rounds(self)
+        rounds.run()
+        self._local = rounds.local
+
+    def alike(self, before: FlatOp, after: FlatOp) -> bool:
+        """Whether two ops differ in nothing but what they are connected to."""
+        return self._local[before] == self._local[after]
 
     def correspond(self, before: Value, after: Value) -> bool:
         """Whether two values stand in the same place, ops aside that only one program has and that have one operand:
@@ -104,7 +110,7 @@ class _Rounds:
             for op in flat.ops:
                 content = (op.name, _attributes_text(op, texts))
                 self.content[op] = _number(ids, content)
-                results = tuple((v.type, describe_attribute(v.origin)) for v in op.node.results)
+                results = tuple((v.type, v.origin) for v in op.node.results)
                 self.local[op] = _number(ids, (*content, op.layers, results))
             self._number_cones(flat, ids)
 

@@ -14,6 +14,7 @@ from qcompiler.cli.instrument_options import (
     CompareOption,
     CrashReproducerOption,
     DumpIROption,
+    ExplainOption,
     InstrumentChoice,
     PrintAfterAllOption,
     PrintAfterChangeOption,
@@ -59,11 +60,12 @@ def compile_command(
     dump_ir: DumpIROption = None,
     crash_reproducer: CrashReproducerOption = None,
     compare: CompareOption = None,
+    explain: ExplainOption = None,
 ) -> None:
     """Compile a float model to a program that holds nothing but what a target can do."""
     choice = InstrumentChoice(
         print_before, print_after, print_before_all, print_after_all, print_after_change, print_on_failure,
-        verify_each, time, dump_ir, crash_reproducer, compare,
+        verify_each, time, dump_ir, crash_reproducer, compare, explain,
     )
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(model, batch, shapes)

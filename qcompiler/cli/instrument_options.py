@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from qcompiler.errors import QCompilerError, did_you_mean
 
 if TYPE_CHECKING:
+    from qcompiler.ir import Value
     from qcompiler.pipeline import Instrument
 
 _PANEL = "Looking between the passes"
@@ -80,6 +81,13 @@ CompareOption = Annotated[
     ),
 ]
 
+ExplainOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--explain", metavar="VALUE", rich_help_panel=_PANEL,
+        help="Tell on stderr every rule that looked at this value or layer, and why it declined. Repeatable.",
+    ),
+]
 
 @dataclass(frozen=True)
 class InstrumentChoice:
@@ -96,6 +104,7 @@ class InstrumentChoice:
     dump_ir: Path | None = None
     crash_reproducer: Path | None = None
     compare: Path | None = None
+    explain: Sequence[str] | None = None
 
     @property
     def prints(self) -> bool:
@@ -106,13 +115,16 @@ class InstrumentChoice:
         )
 
     @contextmanager
-    def instruments(self) -> Iterator[list[Instrument]]:
+    def instruments(self, names: Mapping[Value, str] | None = None) -> Iterator[list[Instrument]]:
         """The instruments, outermost first. When the scope is left, by an error too, their reports are printed.
+
+        Args:
+            names: names of the program's values that differ from those it is printed with.
 
         Raises:
             QCompilerError: an option names a pass that does not exist.
         """
-        from qcompiler.pipeline import CrashReproducer, DumpIR, PrintIR, Timing, VerifyEach
+        from qcompiler.pipeline import CrashReproducer, DumpIR, Explain, PrintIR, Timing, VerifyEach
         from qcompiler.pipeline.print_ir import ALL
 
         before = _known_passes("--print-ir-before", self.print_before) + [ALL] * self.print_before_all
@@ -135,6 +147,8 @@ class InstrumentChoice:
             ))
         if self.verify_each:
             chosen.append(VerifyEach())
+        stories = [Explain(wanted, names) for wanted in self.explain or ()]
+        chosen.extend(stories)
         timing = Timing()
         if self.time:
             chosen.append(timing)
@@ -151,6 +165,9 @@ class InstrumentChoice:
         finally:
             if self.compare and comparison.report.passes:
                 comparison.report.print(sys.stderr)
+            for story in stories:
+                if story.passes:
+                    typer.echo(str(story), err=True)
             if timing.passes:
                 typer.echo(str(timing), err=True, nl=False)
 

@@ -15,6 +15,7 @@ from qcompiler.cli.instrument_options import (
     CompareOption,
     CrashReproducerOption,
     DumpIROption,
+    ExplainOption,
     InstrumentChoice,
     PrintAfterAllOption,
     PrintAfterChangeOption,
@@ -26,12 +27,13 @@ from qcompiler.cli.instrument_options import (
     VerifyEachOption,
 )
 from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.program_files import read_named_program
 from qcompiler.cli.split_input import SEPARATOR, split_programs
 from qcompiler.cli.terminal import print_error, print_warning
 from qcompiler.errors import QCompilerError
 
 if TYPE_CHECKING:
-    from qcompiler.ir import Graph
+    from qcompiler.ir import Graph, Value
     from qcompiler.pipeline import Reproducer
 
 
@@ -80,6 +82,7 @@ def opt_command(
     dump_ir: DumpIROption = None,
     crash_reproducer: CrashReproducerOption = None,
     compare: CompareOption = None,
+    explain: ExplainOption = None,
 ) -> None:
     """Run passes on a program and print what they leave."""
     from qcompiler import plugins
@@ -89,7 +92,7 @@ def opt_command(
 
     choice = InstrumentChoice(
         print_before, print_after, print_before_all, print_after_all, print_after_change, print_on_failure,
-        verify_each, time, dump_ir, crash_reproducer, compare,
+        verify_each, time, dump_ir, crash_reproducer, compare, explain,
     )
     plugins.load()
     if output is not None:
@@ -107,9 +110,9 @@ def opt_command(
     chosen_target = load_target(target) if target is not None else reproducer.target if reproducer else None
     given: Path | Mapping[str, Any] | None = data if data is not None else reproducer.data if reproducer else None
 
-    def transform(graph: Graph) -> None:
+    def transform(graph: Graph, names: Mapping[Value, str]) -> None:
         context = Context(chosen_target, None if given is None else open_data(given, graph))
-        with choice.instruments() as instruments:
+        with choice.instruments(names) as instruments:
             graph = steps.run(graph, context, instruments)
         if output is None:
             typer.echo(str(graph), nl=False)
@@ -121,24 +124,21 @@ def opt_command(
     if split_input_file:
         _transform_each(split_programs(_read_text(file)), transform)
     else:
-        transform(reproducer.graph if reproducer else _read_program(file, batch, shapes))
+        transform(*((reproducer.graph, {}) if reproducer else _read_program(file, batch, shapes)))
 
 
-def _transform_each(texts: Sequence[str], transform: Callable[[Graph], None]) -> None:
+def _transform_each(texts: Sequence[str], transform: Callable[[Graph, Mapping[Value, str]], None]) -> None:
     """Run passes on each of several programs; one that is refused does not keep the others from theirs.
 
     Raises:
         typer.Exit: a program was refused.
     """
-    from qcompiler.compilation import read_model
-    from qcompiler.ir import parse
-
     refused = False
     for index, text in enumerate(texts):
         if index:
             typer.echo(f"\n{SEPARATOR}\n")
         try:
-            transform(read_model(parse(text)))
+            transform(*_parse_program(text))
         except QCompilerError as error:
             print_error(str(error))
             refused = True
@@ -166,20 +166,23 @@ def _read_reproducer(file: str) -> Reproducer | None:
     return read_reproducer(file) if is_reproducer(Path(file)) else None
 
 
-def _read_program(file: str, batch: int | None, shapes: dict[str, tuple[int, ...]]) -> Graph:
-    """The program in a file, a folder or on stdin.
+def _read_program(
+    file: str, batch: int | None, shapes: dict[str, tuple[int, ...]]
+) -> tuple[Graph, Mapping[Value, str]]:
+    """The program in a file, a folder or on stdin, and the names of its values.
 
     Raises:
         QCompilerError: it cannot be read, or is malformed.
     """
-    from qcompiler.compilation import read_model
-    from qcompiler.ir import parse
-    from qcompiler.program import load
+    return _parse_program(_read_text(file)) if file == "-" else read_named_program(Path(file), batch, shapes)
 
-    if file == "-":
-        return read_model(parse(_read_text(file)))
-    path = Path(file)
-    return load(path).graph if path.is_dir() else read_model(path, batch=batch, shapes=shapes)
+
+def _parse_program(text: str) -> tuple[Graph, Mapping[Value, str]]:
+    from qcompiler.ir import parse_with_names, verify
+
+    graph, names = parse_with_names(text)
+    verify(graph)
+    return graph, names
 
 
 def _check_output(path: Path) -> None:

@@ -29,6 +29,12 @@ class Slice(Op):
     def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
         operand_count(operands, 1)
         shape: list[Dim] = list(operands[0].shape)
+        require(
+            len(self.axes) == len(self.starts) == len(self.ends) == len(self.steps),
+            "needs a start, an end and a step for each axis",
+        )
+        distinct = {normalize_axis(axis, len(shape)) for axis in self.axes}
+        require(len(distinct) == len(self.axes), f"axes {self.axes} must be distinct")
         for axis, start, end, step in zip(self.axes, self.starts, self.ends, self.steps, strict=True):
             size = static_dim(shape[normalize_axis(axis, len(shape))], f"sliced axis {axis}")
             require(step != 0, "has a step of 0")
@@ -60,6 +66,7 @@ class Split(Op):
         shape = operands[0].shape
         axis = normalize_axis(self.axis, len(shape))
         length = static_dim(shape[axis], f"split axis {axis}")
+        require(min(self.sizes, default=0) >= 0, f"sizes {self.sizes} must not be negative")
         require(sum(self.sizes) == length, f"sizes {self.sizes} do not add up to {length}")
         return tuple((*shape[:axis], size, *shape[axis + 1 :]) for size in self.sizes)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qcompiler.errors import QCompilerError, did_you_mean
-from qcompiler.ir import Graph, GraphListener, Node, Original, Remark, walk
+from qcompiler.analysis.value_lookup import find_values
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Graph, GraphListener, Node, Original, Remark, Value, value_names, walk
 from qcompiler.ir.printer import format_attribute
 from qcompiler.pipeline.compiler_pass import Pass
 from qcompiler.pipeline.instrument import Instrument
@@ -66,29 +67,41 @@ class Explain(Instrument, GraphListener):
     """Follows a value, or all values of a layer, through the passes.
 
     Args:
-        name: name of a value or a layer of the user's model.
+        wanted: an original value, an input, an output, a layer, or a name in the program's text such as ``%17``.
+        names: names of values that differ from those that the program is printed with.
 
     Attributes:
         passes: the story, pass by pass.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, wanted: str, names: Mapping[Value, str] | None = None) -> None:
+        self.wanted = wanted
+        self.names = names or {}
         self.start: tuple[str, ...] = ()
         self.passes: list[PassStory] = []
+        self._originals: set[str] = set()
+        self._layers: set[str] = set()
         self._watched = Graph()
 
     def begin(self, graph: Graph, passes: Sequence[Pass]) -> None:
         """See :class:`Instrument`.
 
         Raises:
-            QCompilerError: the program has no such value or layer; names the nearest.
+            QCompilerError: the program has no such value or layer (names the nearest), or nothing by which passes
+                could tell the value again.
         """
-        values, layers = _names(graph)
-        if self.name not in values and self.name not in layers:
+        found = find_values(graph, {**value_names(graph), **self.names}, self.wanted)
+        producers = [v.producer for v in found if v.producer is not None]
+        if any(self.wanted == name for node in producers for name in node.loc):
+            self._layers = {self.wanted}
+        else:
+            self._originals = {v.origin.name for v in found if isinstance(v.origin, Original)}
+        if not self._originals and not self._layers:
+            self._layers = {name for node in producers for name in node.loc}
+        if not self._originals and not self._layers:
             raise QCompilerError(
-                f"the program has no value or layer {self.name!r}",
-                fix=did_you_mean(self.name, [*values, *layers], most=3) or "'qcompiler inspect' lists them",
+                f"passes cannot follow {self.wanted!r}", found="a value without an original and without a layer",
+                fix="name a value near it",
             )
         self.start = self._state(graph)
 
@@ -107,9 +120,10 @@ class Explain(Instrument, GraphListener):
     def wants_remarks_on(self, node: Node) -> bool:
         if node.op.name == "constant":
             return False
-        return self.name in node.loc or any(
-            isinstance(v.origin, Original) and v.origin.name == self.name for v in node.results
-        )
+        return not self._layers.isdisjoint(node.loc) or any(map(self._stands_for_original, node.results))
+
+    def _stands_for_original(self, value: Value) -> bool:
+        return isinstance(value.origin, Original) and value.origin.name in self._originals
 
     def remark(self, remark: Remark) -> None:
         self.passes[-1].encounters[Encounter(remark.rule, remark.node.op.name, remark.applied, remark.text)] += 1
@@ -120,27 +134,17 @@ class Explain(Instrument, GraphListener):
 
     def _state(self, graph: Graph) -> tuple[str, ...]:
         """The nodes that stand for the value, those inside of kernels included."""
-        inputs = [
-            f"input %{v.name}: {v.type}"
-            for v in graph.inputs if isinstance(v.origin, Original) and v.origin.name == self.name
-        ]
+        inputs = [f"input %{v.name}: {v.type}" for v in graph.inputs if self._stands_for_original(v)]
         nodes = [node for node in walk(graph) if self.wants_remarks_on(node)]
         return (*inputs, *(_text(node) for node in nodes))
 
     def __str__(self) -> str:
-        lines = [f"{self.name}", *(f"  at first {line}" for line in self.start)]
+        lines = [self.wanted, *(f"  at first {line}" for line in self.start)]
         for index, story in enumerate(self.passes):
             told = list(story.lines())
             if told:
                 lines += [f"{index:03d} {story.pass_name}", *told]
         return "\n".join(lines)
-
-
-def _names(graph: Graph) -> tuple[set[str], set[str]]:
-    """Names of original values and of layers that nodes of the program carry."""
-    results = [v for node in walk(graph) for v in node.results]
-    values = {v.origin.name for v in (*graph.inputs, *results) if isinstance(v.origin, Original)}
-    return values, {name for node in walk(graph) for name in node.loc}
 
 
 def _text(node: Node) -> str:

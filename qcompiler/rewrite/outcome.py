@@ -62,9 +62,12 @@ def used_too_early(match: Match, replacements: Sequence[Value], created: Sequenc
             fix="build the op anew from its operands, b(m.root.op, *m.root.operands), and build on that",
         )
     uses += [(new, root) for (root, _), new in zip(results, replacements, strict=True) if new.producer is not root]
+    # What a single root was computed from comes before it, so that most rules need no comparison.
+    known = {value for node in match.nodes for value in node.operands} if len(match.roots) == 1 else set()
+    known.update(value for node in created if node.graph is not None for value in node.results)
     for value, user in uses:
         producer = value.producer
-        if producer is None or user.graph is None:
+        if producer is None or user.graph is None or value in known:
             continue
         if producer.graph is not user.graph:
             raise QCompilerError(f"uses a result of {producer.op.name} that is not in the program (any more)")

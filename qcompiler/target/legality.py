@@ -46,6 +46,8 @@ def check_attributes(target: Target, row: Row, node: Node) -> Violation | None:
             return Violation(f"{key} of {row.name} must lie within {limits}", str(list(sizes)))
     for key, allowed in spec.attributes.items():
         value = attributes.get(key)
+        # A descriptor's lists are lists; attributes hold tuples.
+        value = list(value) if isinstance(value, tuple) else value
         if value not in allowed:
             return Violation(f"{key} of {row.name} must be one of {allowed}", repr(value))
     if type is None:
