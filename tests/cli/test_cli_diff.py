@@ -67,7 +67,7 @@ def test_json_tells_all(dumps: Path) -> None:
     assert {op["before"]["op"] for op in found["ops"]} == {"fake_quant"}
     change = found["ops"][0]["changes"][0]
     assert change["what"] == "attribute scale"
-    assert change["before"] == ""
+    assert change["before"] == "none"
     assert float(change["after"]) > 0
 
 

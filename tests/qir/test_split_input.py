@@ -18,6 +18,11 @@ graph @first(%x: f32[N,4]) -> (y: f32[N,4]) {
 SECOND = FIRST.replace("// qir 1\n", "").replace("first", "second")
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def written(tmp_path: Path, *programs: str) -> Path:
     path = tmp_path / "cases.qir"
     path.write_text("\n// -----\n\n".join(programs))
