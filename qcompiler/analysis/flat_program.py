@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -37,6 +37,12 @@ class FlatOp:
     @cached_property
     def layers(self) -> frozenset[str]:
         return frozenset(self.node.loc)
+
+    @cached_property
+    def kernel_identity(self) -> Hashable:
+        """What tells the kernel that holds the op from others; None outside of kernels."""
+        kernel = self.kernel
+        return kernel and (kernel.op.name, frozenset(kernel.loc), tuple(v.origin for v in kernel.results))
 
     @cached_property
     def originals(self) -> frozenset[str]:

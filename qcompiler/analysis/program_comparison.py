@@ -164,8 +164,9 @@ class _Comparison:
             yield from type_changes(partner.type, value.type, f"input {value.name} ")
             if partner.origin != value.origin:
                 yield Change(f"input {value.name} origin", origin_text(partner.origin), origin_text(value.origin))
-        yield from _order_change("inputs", [partners[v].name for v in after.inputs if v in partners],
-                                 [v.name for v in before.inputs if v in partners])
+        orders = [v for v in before.inputs if v in partners], [v for v in after.inputs if v in partners]
+        if [partners[v] for v in orders[0]] != orders[1]:
+            yield Change("order of inputs", *(", ".join(v.name for v in order) for order in orders))
         yield from self.outputs()
 
     def outputs(self) -> Iterator[Change]:
@@ -174,12 +175,9 @@ class _Comparison:
             first, second = before.get(name), after.get(name)
             if first is None or second is None or not self.matching.correspond(first, second):
                 yield Change(f"output {name}", *self.two_values(first, second))
-        yield from _order_change("outputs", [n for n in after if n in before], [n for n in before if n in after])
-
-
-def _order_change(what: str, after: list[str], before: list[str]) -> Iterator[Change]:
-    if after != before:
-        yield Change(f"order of {what}", ", ".join(before), ", ".join(after))
+        orders = [n for n in before if n in after], [n for n in after if n in before]
+        if orders[0] != orders[1]:
+            yield Change("order of outputs", *map(", ".join, orders))
 
 
 class _Describer:

@@ -116,10 +116,14 @@ class _Rounds:
 
     def run(self) -> None:
         above, below, local = self.above, self.below, self.local
+        self.group(lambda op: (above[op], below[op], op.kernel_identity), lambda _left, _right: True)
         self.group(lambda op: (above[op], below[op]), lambda _left, _right: True)
-        # Equal constants are many: what uses them tells them apart.
+        # Constants of equal numbers may be many: unless all else tells them apart, what uses them does.
+        self.group(local.__getitem__, _alone)
         unlike: tuple[Key, ...] = (above.__getitem__, below.__getitem__, local.__getitem__)
-        for key in (*unlike, _name_originals_and_layers, _name_and_originals, _name_and_layers):
+        # Ops of two kernels may be alike, the kernels not.
+        in_kernels = tuple(_in_kernel(key) for key in unlike)
+        for key in (*in_kernels, *unlike, _name_originals_and_layers, _name_and_originals, _name_and_layers):
             self.group(_computed(key), _alone)
             self.spread(_name_and_layers)
         for key in (_name_originals_and_layers, _name_and_layers):
@@ -269,6 +273,10 @@ def _attributes_text(op: FlatOp, texts: dict[int, str]) -> str:
 
 def _computed(key: Key) -> Key:
     return lambda op: None if op.is_constant else key(op)
+
+
+def _in_kernel(key: Key) -> Key:
+    return lambda op: (key(op), op.kernel_identity)
 
 
 def _alone(left: list[FlatOp], right: list[FlatOp]) -> bool:

@@ -135,6 +135,7 @@ class Graph:
         self._count = 0
         self._is_numbered = True
         self._return = Node(ReturnOp(), (), ())
+        self._return.graph = self
 
     # Inputs and outputs
 
@@ -208,8 +209,10 @@ class Graph:
         """Remove ``node``.
 
         Raises:
-            ValueError: a result is still used.
+            ValueError: a result is still used, or the node does not stand in this graph.
         """
+        if node.graph is not self or node is self._return:
+            raise ValueError(f"{node!r} does not stand in this graph")
         if any(value.uses for value in node.results):
             raise ValueError(f"{node!r} is still used")
         for listener in self.listeners:

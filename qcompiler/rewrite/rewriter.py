@@ -78,7 +78,7 @@ class Rewriter:
         if self._curious:
             # Of several ways to match, those that came furthest tell most.
             furthest = max((d.matched for d in declined), default=0)
-            reasons = dict.fromkeys(d.reason for d in declined if d.matched == furthest and d.reason)
+            reasons = dict.fromkeys(d.reason for d in declined if d.matched == furthest)
             self._remark(traced.rule, looked_at, False, "; or ".join(reasons))
         return False
 

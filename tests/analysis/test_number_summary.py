@@ -50,7 +50,8 @@ def test_nothing_and_one_number(size: int) -> None:
 
 def test_saturated_integers_are_counted_at_the_ends_of_the_type() -> None:
     """-128 and -127 both lie at or below the lowest integer of the type."""
-    tensor = Tensor(parse_type("q<i8[-127,100], 0.5:-3>[8]"), np.array([-128, -127, -126, 0, 99, 100, 100, 100], np.int8))
+    stored = np.array([-128, -127, -126, 0, 99, 100, 100, 100], np.int8)
+    tensor = Tensor(parse_type("q<i8[-127,100], 0.5:-3>[8]"), stored)
     found = held_numbers([tensor, tensor])
     assert (found.at_minimum, found.at_maximum) == (2 / 8, 3 / 8)
     assert found.stored
@@ -59,10 +60,8 @@ def test_saturated_integers_are_counted_at_the_ends_of_the_type() -> None:
 
 
 def _constant(type: str, values: str) -> Graph:
-    storage = "i8[3,1]"
-    return parse(
-        f"// qir 1\ngraph @g() -> () {{\n%w = constant {{value = dense<{storage}>{values}}} -> {type}[3,1]\nreturn\n}}\n"
-    )
+    node = f"%w = constant {{value = dense<i8[3,1]>{values}}} -> {type}[3,1]"
+    return parse("\n".join(["// qir 1", "graph @g() -> () {", node, "return", "}"]))
 
 
 def test_ranges_of_a_type_are_the_widest_of_its_blocks() -> None:

@@ -280,7 +280,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "hold an array 'labels', which is no input(?s:.*)arrays for 'image'(?s:.*)'image', 'labels'",
     ),
     "another array in a folder": (_folder_of_npz_with_labels, r"1\.npz holds an array 'labels', which is no input"),
-    "another array in a dict": (lambda f: {"image": image(), "mask": image()}, "hold an array 'mask', which is no input"),
+    "another array in a dict": (
+        lambda f: {"image": image(), "mask": image()}, "hold an array 'mask', which is no input",
+    ),
     "another array in an item": (
         lambda f: [{"image": image()}, {"image": image(), "mask": image()}], "item 1 .* holds an array 'mask'",
     ),

@@ -185,9 +185,24 @@ def test_a_refused_change_is_not_told() -> None:
             graph.erase(first)
         with pytest.raises(ValueError, match="already stands"):
             graph.append(second)
+        for stranger in (Node(Exp(), [], ()), graph.terminator, small()[3]):
+            with pytest.raises(ValueError, match="does not stand in this graph"):
+                graph.erase(stranger)
     assert log.log == []
     assert graph.version == version
+    assert len(graph) == 2
     verify(graph)
+
+
+def test_a_node_is_erased_once() -> None:
+    graph, x, _, _ = small()
+    node = Builder(graph).create(Exp(), [x])
+    graph.erase(node)
+    log = Log()
+    with graph.watched_by(log), pytest.raises(ValueError, match="does not stand in this graph"):
+        graph.erase(node)
+    assert log.log == []
+    assert len(graph) == 2
 
 
 def test_a_listener_may_change_the_graph_itself() -> None:

@@ -49,6 +49,15 @@ def test_neighbours_and_the_node_itself() -> None:
     assert not graph.terminator.is_before(graph.terminator)
 
 
+def test_a_graph_without_outputs_has_an_end() -> None:
+    graph = Graph()
+    graph.add_input("x", TYPE)
+    node = graph.append(loose(graph))
+    assert node.is_before(graph.terminator)
+    graph.set_outputs([])
+    assert node.is_before(graph.terminator)
+
+
 def test_nodes_of_no_common_graph_have_no_order() -> None:
     graph, (first, second) = straight(2)
     other = straight(1)[1][0]
@@ -65,6 +74,12 @@ def test_in_order_takes_anything_iterable() -> None:
     assert in_order(iter(reversed(nodes))) == nodes
     assert in_order([]) == []
     assert in_order([nodes[2]]) == [nodes[2]]
+
+
+def test_in_order_renumbers_where_it_must() -> None:
+    graph, nodes = straight(2)
+    added = [graph.insert_before(nodes[1], loose(graph)) for _ in range(200)]
+    assert in_order(reversed(added)) == added
 
 
 @pytest.mark.parametrize("seed", range(20))

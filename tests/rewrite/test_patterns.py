@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from sample_rules import Program, all_matches, made_rule, operands_of, ops
 
-from qcompiler.ir import Affine, Fact, Value, verify
+from qcompiler.ir import Affine, Fact, Op, Shape, TensorType, Value, verify
 from qcompiler.ir.scalar import I8
+from qcompiler.ir.types import Elem
 from qcompiler.ops.activation import Clip, Exp, Negate, Relu, Sigmoid, Tanh, UnaryFunction
 from qcompiler.ops.binary import Add, Div, Maximum, Minimum, Mul, Sub
 from qcompiler.ops.contraction import Contraction, Conv2D
@@ -191,6 +194,14 @@ def test_one_use_means_one_operand_of_one_node() -> None:
     assert operands_of(q.graph, lambda p, a, b: p.sub(a.where(one_use), b)) == []
 
 
+def test_demands_add_up() -> None:
+    q = Program()
+    x, image, numbers, number = q.input(), q.input(1, 2, name="image"), q.constant([1.0]), q.constant([[1.0]])
+    q.finish(*(q(Relu(), v) for v in (x, image, numbers, number)))
+    assert operands_of(q.graph, lambda p, v: p.relu(v.where(has_rank(2)).where(is_constant))) == [(number,)]
+    assert operands_of(q.graph, lambda p, v: p.relu(v.where(has_rank(2), is_constant))) == [(number,)]
+
+
 def test_demands_on_the_root() -> None:
     q = Program()
     x = q.input()
@@ -309,6 +320,39 @@ def test_any_further_operands_of_a_commutative_op() -> None:
     assert roots == [first.producer, second.producer]
     roots = [m.root for m, _ in all_matches(q.graph, lambda p, a: p.add(p.exp(a), ..., ordered=True))]
     assert roots == [first.producer]
+
+
+@dataclass(frozen=True)
+class Sum(Op):
+    """The sum of any number of values, of which the first two may change places."""
+
+    name = "sum"
+    facts = Fact.COMMUTATIVE
+
+    def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
+        return (operands[0].shape,)
+
+    def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        return (operands[0].elem,)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (lambda p, a: p.op(Sum, p.exp(a), ...), ["e", "ex", "xe", "exx", "xex"]),
+        (lambda p, a: p.op(Sum, p.exp(a), ..., ordered=True), ["e", "ex", "exx"]),
+        (lambda p, a, b, *r: p.op(Sum, p.exp(a), b, *r), ["ex", "xe", "exx", "xex"]),
+    ],
+)
+def test_only_the_first_two_operands_change_places(pattern: Any, expected: list[str]) -> None:
+    q = Program()
+    x = q.input()
+    e = q(Exp(), x)
+    for places in ("e", "x", "ex", "xe", "xx", "exx", "xex", "xxe"):
+        q(Sum(), *({"e": e, "x": x}[place] for place in places))
+    q.finish()
+    roots = [m.root for m, _ in all_matches(q.graph, pattern)]
+    assert ["".join("e" if v is e else "x" for v in root.operands) for root in roots] == expected
 
 
 def test_alternatives_inside_are_tried_in_order() -> None:

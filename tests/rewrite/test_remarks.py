@@ -16,6 +16,8 @@ from qcompiler.ops.slicing import Split
 from qcompiler.rewrite import Constraint, apply, convert, is_constant, one_of, one_use, satisfies, sweep
 from qcompiler.target import Violation
 
+ODD = Constraint("called odd", lambda v: False)
+
 
 class Wants(GraphListener):
     """Collects remarks on some nodes."""
@@ -98,6 +100,21 @@ def test_an_inner_node_hears_the_reason_of_the_rule_alone() -> None:
     assert listener.said == [("declines", False, "keep it")]
 
 
+def test_a_choice_that_failed_without_words_adds_none() -> None:
+    q = Program()
+    inner = q.node(Relu(), q.input())
+    q.finish(q(Exp(), inner.result))
+    listener = Wants(inner)
+
+    def pattern(p: Any, x: Any) -> Any:
+        found = p.exp(p.relu(x))
+        return p.any_of(found.where(ODD), found)
+
+    with q.graph.watched_by(listener):
+        sweep(q.graph, [made_rule(pattern, _keep, "declines")])
+    assert listener.said == [("declines", False, "keep it")]
+
+
 def test_a_node_that_is_met_twice_is_told_once() -> None:
     q = Program()
     inner = q.node(Relu(), q.input())
@@ -108,8 +125,6 @@ def test_a_node_that_is_met_twice_is_told_once() -> None:
         sweep(q.graph, [rule])
     assert listener.said == [("fuses", True, "applied")]
 
-
-ODD = Constraint("called odd", lambda v: False)
 
 REASONS = [
     (lambda p, x: p.relu(p.tanh(x)), "operand 0 of relu comes from exp, not tanh"),

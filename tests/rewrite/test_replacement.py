@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 from sample_rules import Program, all_matches, made_rule, ops, texts
 
-from qcompiler.ir import Original, Value, verify
+from qcompiler.ir import ConstantArray, Op, Original, Value, verify
+from qcompiler.ir.scalar import F32
 from qcompiler.ops.activation import Clip, Exp, Negate, Relu, Sigmoid, Tanh
 from qcompiler.ops.binary import Add, Mul, Sub
+from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Conv2D
 from qcompiler.ops.shape import Concat, Reshape
 from qcompiler.ops.slicing import Split
-from qcompiler.rewrite import apply, is_constant, one_use, sweep
+from qcompiler.rewrite import Constraint, apply, is_constant, one_use, sweep
 
 
 def test_the_new_value_takes_over_uses_origin_and_layers() -> None:
@@ -339,4 +342,53 @@ def test_the_program_output_is_no_further_root() -> None:
     q = Program()
     x = q.input()
     q.finish(x, q(Reshape((4,)), x))
-    assert all_matches(q.graph, lambda p, x: (p.reshape(x), p.relu(x))) == []
+    assert all_matches(q.graph, lambda p, x: (p.reshape(x), p.op(Op, x, ...))) == []
+
+
+def test_what_replaces_several_roots_stands_before_the_first() -> None:
+    q = Program()
+    x = q.input()
+    early = q(Tanh(), q(Exp(), x))
+    q.finish(early, q(Relu(), x))
+    rule = made_rule(lambda p, x: (p.relu(x), p.exp(x)), lambda b, m, x: [b(Sigmoid(), x), b(Negate(), x)])
+    assert apply(q.graph, [rule]).rewrites == {"sample": 1}
+    verify(q.graph)
+    assert ops(q.graph) == ["sigmoid", "negate", "tanh"]
+
+
+def test_a_candidate_that_does_not_fit_binds_nothing() -> None:
+    q = Program()
+    x, u, v = q.input(name="x"), q.input(name="u"), q.input(name="v")
+    q.finish(q(Relu(), x), q(Concat(0), u, x, q(Tanh(), x)), q(Concat(0), v, x, q(Exp(), u)))
+    found = all_matches(q.graph, lambda p, x, y, z: (p.relu(x), p.concat(y, x, p.exp(z))))
+    assert [operands for _, operands in found] == [(x, v, u)]
+
+
+def test_further_roots_are_looked_for_where_there_are_few() -> None:
+    """One of the shared values has two users and the other one hundreds, all of which might be the root."""
+    q = Program()
+    many, few = q.input(name="many"), q.input(name="few")
+    q.finish(q(Sub(), many, few), q(Mul(), many, few), *(q(Mul(), many, many) for _ in range(300)))
+    looked_at: list[Value] = []
+
+    def note_down(value: Value) -> bool:
+        looked_at.append(value)
+        return True
+
+    note = Constraint("noted", note_down)
+    for pattern in (
+        lambda p, a, b: (p.sub(a, b), p.mul(a.where(note), b, ordered=True)),
+        lambda p, a, b: (p.sub(a, b), p.mul(a.where(note), b)),
+    ):
+        looked_at.clear()
+        assert len(all_matches(q.graph, pattern)) == 1
+        assert 1 <= len(looked_at) <= 2
+
+
+def test_layers_of_constants_do_not_count() -> None:
+    q = Program()
+    addend = q.build(Constant(ConstantArray(np.ones(4, np.float32))), elem=F32, loc=("the constant's",))
+    q.finish(q(Add(), q(Relu(), q.input()), addend))
+    rule = made_rule(lambda p, x: p.add(p.relu(x), p.constant()), lambda b, m, x: b(Exp(), x))
+    assert apply(q.graph, [rule]).changed
+    assert [n.loc for n in q.graph.nodes] == [("relu1", "add2")]
