@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.analysis.scale_groups import Interval, tie_scales
 from qcompiler.calibration.coarsest_scale import raise_scales_that_are_too_fine
 from qcompiler.calibration.observers import OBSERVERS
@@ -15,6 +14,7 @@ from qcompiler.calibration.runner import observe
 from qcompiler.ir import ConstantArray, Graph, Node
 from qcompiler.ir.dimension import static_shape
 from qcompiler.numerics import parameters_from_range
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from qcompiler.analysis.rewriting import adopt_origin, same_but_for_unit_axes
 from qcompiler.ir import Fact, Value
+from qcompiler.ir.dimension import same_but_for_unit_axes
 from qcompiler.ops.activation import Clip
 from qcompiler.ops.quantization import Cast
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
@@ -21,7 +21,7 @@ class MergeReshapes(Rule):
         return p.reshape(p.reshape(x, name="inner"), name="outer")
 
     def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
-        adopt_origin(x, m["inner"])
+        x.adopt_origin(m["inner"])
         return b(m.op("outer", Reshape), x, loc=m.root.loc)
 
 
@@ -86,6 +86,6 @@ class SinkReshape(Rule):
     def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
         reshape, origin = m.node("reshape"), m.root.result.origin
         same_axes = same_but_for_unit_axes(x.type.shape, reshape.result.type.shape)
-        adopt_origin(x, reshape.result)
+        x.adopt_origin(reshape.result)
         applied = b(m.root.op, x, loc=m.root.loc, origin=origin if same_axes else None)
         return b(reshape.op, applied, loc=reshape.loc)

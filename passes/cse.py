@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcompiler.analysis.rewriting import add_locations
 from qcompiler.ir import Graph, Node, Untraced
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
 
@@ -25,7 +24,7 @@ class CommonSubexpressionElimination(Pass):
                 if isinstance(kept.origin, Untraced):
                     kept.origin = dropped.origin
                 dropped.replace_uses(kept)
-            add_locations(first, node)
+            first.absorb_layers(node)
             graph.erase(node)
             changed = True
         return PassResult(graph, changed)

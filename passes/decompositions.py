@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Value
 from qcompiler.ops.activation import Clip, Reciprocal, Relu
 from qcompiler.ops.binary import Add, Mul
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.normalization import Softmax
 from qcompiler.ops.shape import Transpose
 from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, rule

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import adopt_origin, constant_value, same_but_for_unit_axes
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir.dimension import same_but_for_unit_axes
 from qcompiler.ops.binary import Add, Mul
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.normalization import BatchNorm
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
@@ -59,7 +60,7 @@ class NormalizeBeforeReshape(Rule):
         reshape, shape = m.node("reshape"), m.root.result.type.shape
         if x.type.shape[:2] != shape[:2] or not same_but_for_unit_axes(x.type.shape, shape):
             return m.fail("the reshape does more than adding or removing axes of size 1")
-        adopt_origin(x, reshape.result)
+        x.adopt_origin(reshape.result)
         normalized = b(m.root.op, x, *parameters, loc=m.root.loc, origin=m.root.result.origin)
         return b(reshape.op, normalized, loc=m.root.loc)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import ConstantArray, Graph, Op, OpTypeError, Tensor, Value
 from qcompiler.ir.dimension import static_shape
-from qcompiler.ops.constant import Constant
+from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 from qcompiler.rewrite import (
     Match,

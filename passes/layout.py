@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcompiler.analysis.rewriting import constant_value, transposed_origin
 from qcompiler.ir import Builder, Fact, Graph, Node, Op, Value
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Conv2DBase
 from qcompiler.ops.normalization import Softmax
 from qcompiler.ops.pooling import Pool2D
@@ -54,7 +54,7 @@ class ToChannelsLast(Rule):
         operands = [_transposed(b, image, TO_CHANNELS_LAST), *others]
         if isinstance(op, Conv2DBase):
             operands[1] = _transposed(b, operands[1], TO_CHANNELS_LAST)
-        result = b(op.replace(layout="NHWC"), *operands, origin=transposed_origin(origin, TO_CHANNELS_LAST))
+        result = b(op.replace(layout="NHWC"), *operands, origin=origin.transposed(TO_CHANNELS_LAST))
         return b(Transpose(TO_CHANNELS_FIRST), result)
 
 
@@ -77,7 +77,7 @@ class SinkTranspose(Rule):
         after = _result_permutation(node.op, permutation)
         results = []
         for old, new in zip(node.results, moved.results, strict=True):
-            new.origin = transposed_origin(old.origin, inverse(after))
+            new.origin = old.origin.transposed(inverse(after))
             unmoved = after == tuple(range(len(after)))
             results.append(new if unmoved else b(Transpose(after), new, origin=old.origin))
         return results
@@ -107,7 +107,7 @@ def _transposed(builder: Builder, value: Value, permutation: Permutation) -> Val
         permutation = tuple(producer.op.permutation[p] for p in permutation)
     if permutation == tuple(range(len(permutation))):
         return value
-    return builder(Transpose(permutation), value, origin=transposed_origin(value.origin, permutation))
+    return builder(Transpose(permutation), value, origin=value.origin.transposed(permutation))
 
 
 def _common_permutation(node: Node) -> Permutation | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.analysis.requantization import requantize_constants
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import (
     SCALARS,
@@ -28,7 +27,7 @@ from qcompiler.ir.types import TensorType
 from qcompiler.numerics import AffineQuantize, tabulate
 from qcompiler.numerics.affine import Quantization
 from qcompiler.ops.activation import ClampFunction, UnaryFunction
-from qcompiler.ops.constant import Constant
+from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, Requantize
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters

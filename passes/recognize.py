@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import scalar_value
 from qcompiler.ir import Graph, Node, Value
-from qcompiler.ir.graph import in_order
+from qcompiler.ir.node import in_order
 from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Silu, Softplus, UnaryFunction
 from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
+from qcompiler.ops.constant import scalar_value
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
 from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, is_float, rule, sweep
 

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler import numerics
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
 from qcompiler.ops.binary import Add
-from qcompiler.ops.constant import Constant
+from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.fused import bound_symbols
 from qcompiler.ops.normalization import BatchNorm
 from qcompiler.ops.quantization import Clamp

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.analysis.value_description import HeldNumbers, held_numbers
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
@@ -26,6 +25,7 @@ from qcompiler.compare import (
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Graph, Original, Tensor, Value, walk
 from qcompiler.numerics import dequantize
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.ops.quantized import parameters
 

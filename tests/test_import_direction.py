@@ -158,7 +158,7 @@ def test_forbidden_imports_are_found(name: str, source: str) -> None:
         ("analysis.scale_groups", "import networkx as nx"), ("backends.tvm", "import tvm"),
         ("backends.tvm.build", "from tvm import relax"), ("compilation", "if TYPE_CHECKING:\n    import onnx"),
         ("pipeline.pipeline", "from qcompiler.target import Target"), ("ir.graph", "from . import value"),
-        ("analysis.rewriting", "from qcompiler.pipeline import Pass"), ("cli.main", "from qcompiler import plugins"),
+        ("analysis.batching", "from qcompiler.pipeline import Pass"), ("cli.main", "from qcompiler import plugins"),
     ],
 )
 def test_allowed_imports_pass(name: str, source: str) -> None:

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.ir import Node, TensorType, Value
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantized import affine
 

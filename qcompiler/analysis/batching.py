@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, SymbolicDim, Value, walk
 from qcompiler.ir.dimension import sample_elements
+from qcompiler.ops.constant import constant_value
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -19,6 +19,7 @@ from qcompiler.ir.structure import describe_attribute
 
 Key = Callable[[FlatOp], Hashable]
 Pair = tuple[FlatOp, FlatOp]
+Fits = Callable[[list[FlatOp], list[FlatOp]], bool]
 
 
 class ProgramMatching:
@@ -116,48 +117,66 @@ class _Rounds:
 
     def run(self) -> None:
         above, below, local = self.above, self.below, self.local
-        self.group(lambda op: (above[op], below[op], op.kernel_identity), lambda _left, _right: True)
-        self.group(lambda op: (above[op], below[op]), lambda _left, _right: True)
+        cones: Key = lambda op: (above[op], below[op])  # noqa: E731
+        for exact in (_in_kernel(cones), cones):
+            self.match_alone(exact)
+            self.spread(exact)
+            self.match_in_order(exact, lambda _left, _right: True)
         # Constants of equal numbers may be many: unless all else tells them apart, what uses them does.
-        self.group(local.__getitem__, _alone)
+        self.match_alone(local.__getitem__)
         unlike: tuple[Key, ...] = (above.__getitem__, below.__getitem__, local.__getitem__)
         # Ops of two kernels may be alike, the kernels not.
         in_kernels = tuple(_in_kernel(key) for key in unlike)
         for key in (*in_kernels, *unlike, _name_originals_and_layers, _name_and_originals, _name_and_layers):
-            self.group(_computed(key), _alone)
+            self.match_alone(_computed(key))
             self.spread(_name_and_layers)
         for key in (_name_originals_and_layers, _name_and_layers):
-            self.group(_computed(key), _equally_many)
-            self.spread(_name_and_layers)
+            self.match_in_order(_computed(key), _equally_many, _name_and_layers)
         self.fresh = self.all_pairs()
         self.spread(_name)
-        self.group(_computed(_name_and_known_layers), lambda _left, _right: True)
-        self.spread(_name)
+        self.match_in_order(_computed(_name_and_known_layers), lambda _left, _right: True, _name)
         self.fresh = self.all_pairs()
         self.spread(lambda op: op.is_constant, self.stands_in_place_of)
         # What is left: mostly constants that nothing uses.
         for key in (*unlike, _name_originals_and_layers, self.content.__getitem__, _name_and_layers):
-            self.group(key, _equally_many)
+            self.match_in_order(key, _equally_many)
 
     # Signs by which ops are matched
 
-    def group(self, key: Key, fits: Callable[[list[FlatOp], list[FlatOp]], bool]) -> None:
-        """Match ops of equal keys in dataflow order, where ``fits`` says so of how many there are."""
-        waiting: dict[Hashable, list[FlatOp]] = defaultdict(list)
-        for op in self.unmatched(self.before):
-            waiting[key(op)].append(op)
-        found: dict[Hashable, list[FlatOp]] = defaultdict(list)
-        for op in self.unmatched(self.after):
-            known = key(op)
-            if known is not None and known in waiting:
-                found[known].append(op)
-        for known, right in found.items():
-            if fits(waiting[known], right):
-                self.match(zip(waiting[known], right, strict=False))
+    def match_alone(self, key: Key) -> None:
+        """Match ops that are the only ones of their key in each program."""
+        self.match((left[0], right[0]) for left, right in self.groups(key) if len(left) == len(right) == 1)
 
-    def spread(self, key: Key, accept: Callable[[FlatOp, FlatOp], bool] = lambda _left, _right: True) -> None:
+    def match_in_order(self, key: Key, fits: Fits, neighbours: Key | None = None) -> None:
+        """Match ops of equal keys in dataflow order, where ``fits`` says so of how many there are.
+
+        Each match is followed by its neighbours at once: else one of two twins might get the operands of the other.
+        """
+        for left, right in reversed([group for group in self.groups(key) if fits(*group)]):
+            while left and right:
+                if left[-1] in self.partners:
+                    left.pop()
+                elif right[-1] in self.partners:
+                    right.pop()
+                else:
+                    self.match([(left.pop(), right.pop())])
+                    self.spread(neighbours or key, at_boundary=False)
+
+    def groups(self, key: Key) -> list[tuple[list[FlatOp], list[FlatOp]]]:
+        """Unmatched ops of both programs that have equal keys other than None, in dataflow order."""
+        found: dict[Hashable, tuple[list[FlatOp], list[FlatOp]]] = {}
+        for side, flat in enumerate((self.before, self.after)):
+            for op in self.unmatched(flat):
+                known = key(op)
+                if known is not None:
+                    found.setdefault(known, ([], []))[side].append(op)
+        return [(left, right) for left, right in found.values() if left and right]
+
+    def spread(
+        self, key: Key, accept: Callable[[FlatOp, FlatOp], bool] = lambda _left, _right: True, at_boundary: bool = True
+    ) -> None:
         """Match neighbours of the freshly matched ops that have equal keys and no other candidate; then theirs."""
-        candidates = [*self.at_the_boundary(key), *self.beside(self.fresh, key)]
+        candidates = [*(self.at_the_boundary(key) if at_boundary else ()), *self.beside(self.fresh, key)]
         self.fresh = []
         while candidates:
             left: dict[FlatOp, set[FlatOp]] = defaultdict(set)
@@ -277,10 +296,6 @@ def _computed(key: Key) -> Key:
 
 def _in_kernel(key: Key) -> Key:
     return lambda op: (key(op), op.kernel_identity)
-
-
-def _alone(left: list[FlatOp], right: list[FlatOp]) -> bool:
-    return len(left) == len(right) == 1
 
 
 def _equally_many(left: list[FlatOp], right: list[FlatOp]) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 
 from qcompiler.analysis.number_summary import NumberSummary, share, summarize
 from qcompiler.analysis.op_changes import attributes_text, origin_text
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.ir import Affine, Graph, Node, Tensor, Value, print_node, walk
 from qcompiler.numerics import dequantize
+from qcompiler.ops.constant import constant_value
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.ops.quantized import parameters
 

@@ -5,8 +5,9 @@ from qcompiler.ir.builder import Builder
 from qcompiler.ir.clone import clone
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
-from qcompiler.ir.graph import Graph, Node, Output, walk
+from qcompiler.ir.graph import Graph, Output, walk
 from qcompiler.ir.listener import GraphListener, Remark
+from qcompiler.ir.node import Node
 from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, require
 from qcompiler.ir.parser import parse, parse_type, parse_with_names
 from qcompiler.ir.printer import print_graph, print_node, print_with_constants, value_names

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcompiler.errors import QCompilerError
-from qcompiler.ir.graph import Graph, Loc, Node
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.node import Loc, Node
 from qcompiler.ir.op import Op, OpTypeError
 from qcompiler.ir.types import Elem, TensorType
 from qcompiler.ir.value import Origin, Untraced, Value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qcompiler.ir.graph import Graph, Node
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.node import Node
 from qcompiler.ir.value import Value
 
 

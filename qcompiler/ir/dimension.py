@@ -122,3 +122,8 @@ def format_shape(shape: Iterable[Dim]) -> str:
 def sample_elements(shape: Shape) -> int:
     """Elements of one sample: the product with the batch symbol taken as 1."""
     return math.prod(d.coefficient if isinstance(d, SymbolicDim) else d for d in shape)
+
+
+def same_but_for_unit_axes(first: Shape, second: Shape) -> bool:
+    """Whether two shapes differ only in axes of size 1."""
+    return [d for d in first if d != 1] == [d for d in second if d != 1]

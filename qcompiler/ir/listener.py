@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qcompiler.ir.graph import Node
+    from qcompiler.ir.node import Node
     from qcompiler.ir.op import Op
     from qcompiler.ir.value import Value
 

@@ -14,8 +14,9 @@ from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.attribute_types import accepts, attribute_types, conforms
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import parse_dim, static_shape
-from qcompiler.ir.graph import Graph, Loc, Node
+from qcompiler.ir.graph import Graph
 from qcompiler.ir.lexer import Tokens
+from qcompiler.ir.node import Loc, Node
 from qcompiler.ir.op import OPS, Constants, Op
 from qcompiler.ir.printer import VERSION
 from qcompiler.ir.scalar import SCALARS

@@ -13,7 +13,8 @@ import numpy as np
 from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import SymbolicDim, format_shape
-from qcompiler.ir.graph import Graph, Loc, Node
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.node import Loc, Node
 from qcompiler.ir.op import Constants
 from qcompiler.ir.scalar import Scalar, scalar_of
 from qcompiler.ir.types import BlockFloat, Elem, TensorType

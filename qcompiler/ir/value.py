@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir.dimension import same_but_for_unit_axes
 from qcompiler.ir.types import TensorType
 
 if TYPE_CHECKING:
-    from qcompiler.ir.graph import Node
+    from qcompiler.ir.node import Node
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,25 @@ class Original:
             factor = ConstantArray(factor.array.transpose(permutation))
         return Original(self.name, None if after == tuple(range(len(after))) else after, factor)
 
+    def scaled(self, factor: NDArray[Any] | float) -> Original:
+        """The origin of ``value * factor``; the factor is a number, or broadcasts over the value's axes."""
+        before = np.float64(1) if self.factor is None else self.factor.array.astype(np.float64)
+        return Original(self.name, self.permutation, ConstantArray(np.asarray(before * factor, np.float32)))
+
 
 @dataclass(frozen=True)
 class Untraced:
     """Why a value stands for no value of p."""
 
     reason: str
+
+    def transposed(self, permutation: tuple[int, ...]) -> Untraced:
+        """The same: moving axes does not trace it."""
+        return self
+
+    def scaled(self, factor: NDArray[Any] | float) -> Untraced:
+        """The same: a factor does not trace it."""
+        return self
 
 
 Origin = Original | Untraced
@@ -69,6 +86,25 @@ class Value:
     def users(self) -> list[Node]:
         """The nodes that use this value, each once, in order of first use."""
         return list(dict.fromkeys(node for node, _ in self.uses))
+
+    @property
+    def only_user(self) -> Node | None:
+        """The node that uses this value, if exactly one operand of one node does and it is no graph output."""
+        if len(self.uses) != 1:
+            return None
+        ((node, _),) = self.uses
+        return None if node.op.name == "return" else node
+
+    def adopt_origin(self, reshaped: Value) -> None:
+        """Stand for what a reshape of this value stands for, if this value stands for nothing itself.
+
+        Only where the shapes differ in axes of size 1 alone: then an origin holds for both.
+        """
+        if (
+            isinstance(self.origin, Untraced) and isinstance(reshaped.origin, Original)
+            and same_but_for_unit_axes(self.type.shape, reshaped.type.shape)
+        ):
+            self.origin = reshaped.origin
 
     def replace_uses(self, replacement: Value) -> None:
         """Let every user of this value, graph outputs included, use ``replacement`` instead."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.dimension import format_shape
-from qcompiler.ir.graph import Graph, Node
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.node import Node
 from qcompiler.ir.op import Op, OpTypeError
 from qcompiler.ir.scalar import F32
 from qcompiler.ir.types import Affine, TensorType, block_grid

@@ -8,6 +8,7 @@ from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Op, Tensor, op, require
 from qcompiler.ir.types import Affine, Elem, TensorType
+from qcompiler.ir.value import Value
 from qcompiler.ops.inference import operand_count
 
 
@@ -41,3 +42,17 @@ class Constant(Op):
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         return (self.value.array,)
+
+
+def constant_value(value: Value) -> Array | None:
+    """The stored numbers that a value is at compile time; None for computed values."""
+    producer = value.producer
+    if producer is not None and isinstance(producer.op, Constant):
+        return producer.op.value.array
+    return None
+
+
+def scalar_value(value: Value) -> float | None:
+    """The only number in a constant of one element; None otherwise."""
+    array = constant_value(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qcompiler.ir.dimension import Shape
-from qcompiler.ir.graph import Graph, Node
+from qcompiler.ir.graph import Graph
+from qcompiler.ir.node import Node
 from qcompiler.ir.op import Array, Op, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
 from qcompiler.ir.value import Value

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qcompiler.calibration.data import CalibrationData, DataLike, open_data
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Value
-from qcompiler.ir.graph import Loc
+from qcompiler.ir.node import Loc
 from qcompiler.pass_comparison.report import ComparisonReport, IntegerChange, PassComparison, ValueComparison
 from qcompiler.pass_comparison.stage import Held, Key, Kind, Stage, Step, agreement_db, measure, originals, steps
 from qcompiler.pipeline import Pass, format_pass

@@ -16,7 +16,7 @@ from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.compare import in_original_terms, is_limited, sqnr_db, within_range
 from qcompiler.ir import Affine, Graph, Original, Scalar, Tensor, Value
-from qcompiler.ir.graph import Loc
+from qcompiler.ir.node import Loc
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import Dequantize, FakeQuant
 from qcompiler.ops.quantized import parameters

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.compare import ValueDifference
 from qcompiler.ir import Affine, ConstantArray, Constants, Fact, Graph, Node, Original, TensorType, Value
 from qcompiler.ir.dimension import format_shape
 from qcompiler.ir.printer import print_graph
-from qcompiler.ops.constant import Constant
+from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize, FakeQuant, Quantize, Requantize
 from qcompiler.report.constant_text import describe_array, describe_constant, describe_quantization

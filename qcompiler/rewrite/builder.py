@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Builder, ConstantArray, Graph, Node, Op, Origin, Value, scalar_of
-from qcompiler.ir.graph import Loc
+from qcompiler.ir.node import Loc
 from qcompiler.ir.types import Elem
 from qcompiler.ops.constant import Constant
 
@@ -44,7 +44,11 @@ class RewriteBuilder(Builder):
         return node
 
     def constant(
-        self, array: NDArray[Any] | float, elem: Elem | None = None, origin: Origin | None = None
+        self,
+        array: NDArray[Any] | float,
+        elem: Elem | None = None,
+        origin: Origin | None = None,
+        loc: Loc | None = None,
     ) -> Value:
         """A constant.
 
@@ -52,6 +56,7 @@ class RewriteBuilder(Builder):
             array: the stored numbers; a Python number becomes float32.
             elem: their type; plain numbers of the array's dtype by default.
             origin: the value of the user's model that it stands for.
+            loc: the layers that it belongs to; those of all matched nodes by default.
         """
         stored = np.asarray(array, np.float32) if isinstance(array, float | int) else np.asarray(array)
-        return self(Constant(ConstantArray(stored)), elem=elem or scalar_of(stored.dtype), origin=origin)
+        return self(Constant(ConstantArray(stored)), elem=elem or scalar_of(stored.dtype), origin=origin, loc=loc)

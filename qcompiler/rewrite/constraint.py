@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qcompiler.analysis.rewriting import constant_value, only_user
 from qcompiler.ir import Affine, Value
+from qcompiler.ops.constant import constant_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AttributeConstraint:
     holds: Callable[[Any], bool]
 
 
-one_use = Constraint("used only there", lambda value: only_user(value) is not None)
+one_use = Constraint("used only there", lambda value: value.only_user is not None)
 """One operand of one node uses the value, and the program does not return it."""
 
 is_constant = Constraint("a constant", lambda value: constant_value(value) is not None)

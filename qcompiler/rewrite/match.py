@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import Node, Op, Value
+from qcompiler.ops.constant import constant_value
 from qcompiler.rewrite.pattern import Operand, OpPattern, SubPattern, attribute_mismatch, value_mismatch
 
 OpClass = TypeVar("OpClass", bound=Op)
@@ -61,6 +61,10 @@ class Match:
         if name not in self.named:
             raise _unknown(name, self.named)
         return self.named[name]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the way that matched has an op, or binds an operand, of this name."""
+        return name in self.named or self.operands.get(name) is not None
 
     def __getitem__(self, name: str) -> Value:
         """The value of an operand, or the first result of the op, with this name in the pattern.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from qcompiler.analysis.rewriting import add_locations
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, GraphListener, Node, Op, Remark, Untraced, Value
-from qcompiler.ir.graph import Loc, in_order
+from qcompiler.ir.node import Loc, in_order
 from qcompiler.ops.constant import Constant
 from qcompiler.rewrite.builder import RewriteBuilder
 from qcompiler.rewrite.match import Declined, Match, matches
@@ -135,7 +134,7 @@ class Rewriter:
             if isinstance(new.origin, Untraced) and old.origin != Untraced(f"made by {root.op.name}"):
                 new.origin = old.origin
             if new.producer is not None and new.producer not in created:
-                add_locations(new.producer, root)
+                new.producer.absorb_layers(root)
             for user, index in uses:
                 user.set_operand(index, new)
         self._erase_unused([*match.nodes, *reversed(created)])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from qcompiler.ir import Graph, Node, TensorType, Value
-from qcompiler.ir.graph import in_order
+from qcompiler.ir.node import in_order
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.activation import Relu
 

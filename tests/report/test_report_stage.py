@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stages import cnn_annotated, cnn_float, cnn_integer, demo_float, demo_images, demo_integer
 
-from qcompiler.analysis.rewriting import constant_value
 from qcompiler.compare import compare
 from qcompiler.ir import Graph, Node
+from qcompiler.ops.constant import constant_value
 from qcompiler.report import Stage, collect_stage, mark_changes
 
 PROGRAMS = [cnn_float, cnn_annotated, cnn_integer, demo_float, demo_integer]
