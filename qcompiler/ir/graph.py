@@ -32,7 +32,7 @@ class Graph:
         target: name of the target the program was compiled for; empty before.
         pipeline: the passes it went through, as pipeline text.
         version: grows with every change; cached views compare it.
-        listeners: told of every change.
+        listeners: told of every change to the nodes.
     """
 
     def __init__(self, name: str = "main", target: str = "", pipeline: str = "") -> None:
@@ -184,7 +184,7 @@ class Graph:
 
     @contextmanager
     def watched_by(self, listener: GraphListener) -> Iterator[None]:
-        """Tell ``listener`` of every change inside a ``with`` block."""
+        """Tell ``listener`` of every change to the nodes inside a ``with`` block."""
         self.listeners.append(listener)
         try:
             yield

@@ -29,7 +29,7 @@ class Remark:
 
 
 class GraphListener:
-    """Told of every change to a graph, when the change is made. All methods do nothing by default.
+    """Told of every change to the nodes of a graph, when it is made. All methods do nothing by default.
 
     A listener that changes the graph itself is told of its own changes too.
     """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Builder, ConstantArray, Graph, Node, Op, Origin, Value, scalar_of
@@ -16,7 +15,7 @@ from qcompiler.ops.constant import Constant
 
 
 class RewriteBuilder(Builder):
-    """Creates nodes before the root of a match. Unless told otherwise they carry the layers of all matched nodes.
+    """Creates nodes before the root of a match. Unless told otherwise they carry the layers of all nodes that go.
 
     Attributes:
         created: the nodes created so far. They vanish again if the rule declines.
@@ -45,7 +44,7 @@ class RewriteBuilder(Builder):
 
     def constant(
         self,
-        array: NDArray[Any] | float,
+        array: ArrayLike,
         elem: Elem | None = None,
         origin: Origin | None = None,
         loc: Loc | None = None,
@@ -53,10 +52,10 @@ class RewriteBuilder(Builder):
         """A constant.
 
         Args:
-            array: the stored numbers; a Python number becomes float32.
+            array: the stored numbers; Python's own numbers, alone or in lists, become float32.
             elem: their type; plain numbers of the array's dtype by default.
             origin: the value of the user's model that it stands for.
-            loc: the layers that it belongs to; those of all matched nodes by default.
+            loc: the layers that it belongs to; those of all nodes that go by default.
         """
-        stored = np.asarray(array, np.float32) if isinstance(array, float | int) else np.asarray(array)
+        stored = np.asarray(array, None if isinstance(array, np.ndarray | np.generic) else np.float32)
         return self(Constant(ConstantArray(stored)), elem=elem or scalar_of(stored.dtype), origin=origin, loc=loc)

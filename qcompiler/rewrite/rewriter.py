@@ -93,7 +93,7 @@ class Rewriter:
             late = _computed_behind(match, anchor)
             if late is not None:
                 return match.fail(f"the operand {late} is computed behind the first node to replace")
-        builder = RewriteBuilder(self.graph, anchor, _layers(match.nodes))
+        builder = RewriteBuilder(self.graph, anchor, _layers(match))
         version = self.graph.version
         try:
             outcome = traced.apply(builder, match)
@@ -151,9 +151,20 @@ class Rewriter:
             waiting.extend(producers)
 
 
-def _layers(nodes: Sequence[Node]) -> Loc:
-    """The layers of matched nodes, those that come first in the program first; constants have none of their own."""
-    return tuple(dict.fromkeys(name for n in reversed(nodes) if not isinstance(n.op, Constant) for name in n.loc))
+def _layers(match: Match) -> Loc:
+    """The layers of the nodes that go, those that come first in the program first; constants have none of their own.
+
+    An inner node with other users stays, and keeps its layers for itself.
+    """
+    names: dict[str, None] = {}
+    for node in reversed(match.nodes):
+        if node in match.roots or (not isinstance(node.op, Constant) and _has_one_use(node)):
+            names.update(dict.fromkeys(node.loc))
+    return tuple(names)
+
+
+def _has_one_use(node: Node) -> bool:
+    return sum(len(value.uses) for value in node.results) == 1
 
 
 def _computed_behind(match: Match, anchor: Node) -> str | None:

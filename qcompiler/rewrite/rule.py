@@ -223,6 +223,10 @@ def describe(rules: Iterable[type[Rule]]) -> list[RuleDescription]:
 
 
 def _replaced_op(cls: type[Rule]) -> str:
-    # Options do not change what a pattern looks like, so an instance without any serves.
-    variants = trace(cls.__new__(cls)).variants
+    try:
+        made = cls()
+    except TypeError:
+        # It needs options; what they are does not change the op that it replaces.
+        made = cls.__new__(cls)
+    variants = trace(made).variants
     return " or ".join(dict.fromkeys(variant[0].text for variant in variants))
