@@ -29,8 +29,6 @@ class Annotate(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
-        if any(isinstance(node.op, FakeQuant) for node in graph.nodes):
-            raise QCompilerError("the program is annotated already")
         marks = _Marks(graph, target)
         for node in graph.nodes:
             if not isinstance(node.op, Constant | FakeQuant):

@@ -40,7 +40,9 @@ class Calibrate(Pass):
     needs_data = True
 
     method: str = option("minmax", "how a value's interval follows from what was seen", tuple(OBSERVERS))
-    cut_ratio: float = option(4.0, "untie an operand whose interval is this many times shorter than the result's")
+    cut_ratio: float = option(
+        4.0, "untie an operand whose interval is this many times shorter than the result's", minimum=1.0
+    )
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)

@@ -28,7 +28,7 @@ from qcompiler.rewrite import (
 class FoldConstants(Pass):
     """Compute at compile time what depends on constants alone."""
 
-    max_bytes: int = option(1 << 28, "leave results larger than this many bytes to run time")
+    max_bytes: int = option(1 << 28, "leave results larger than this many bytes to run time", minimum=0)
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         return apply(graph, [FoldConstantOperands(self.max_bytes)])
