@@ -12,6 +12,7 @@ from known_edits import Edit
 from models import FREE_BATCH, model, samples
 
 import qcompiler
+from qcompiler.analysis.op_changes import Change
 from qcompiler.analysis.program_comparison import diff_programs
 from qcompiler.analysis.program_diff import ProgramDiff
 from qcompiler.ir import Builder, Graph, SymbolicDim, TensorType, clone, read_program
@@ -100,6 +101,8 @@ def test_an_op_taken_out_of_a_kernel() -> None:
     assert [(op.kind, op.summary.layers) for op in found.ops] == [("changed", layers)]
     change = found.ops[0].changes[0]
     assert (change.what, change.before, change.after) == ("ops", ", ".join(names), ", ".join(names[:-1]))
+    (back,) = diff_programs(after, before).ops
+    assert back.changes[0] == Change("ops", change.after, change.before)
 
 
 def long_program(count: int) -> Graph:
