@@ -20,6 +20,7 @@ class Canonicalize(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         return apply(graph, rules_into(self.name))

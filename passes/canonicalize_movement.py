@@ -25,7 +25,7 @@ class MergeReshapes(Rule):
         return b(m.op("outer", Reshape), x, loc=m.root.loc)
 
 
-@rule("merge-transposes", into="canonicalize")
+@rule("merge-transposes", into=("canonicalize", "layout"))
 class MergeTransposes(Rule):
     """A transpose of a transpose is one transpose, or none."""
 

@@ -41,6 +41,7 @@ class FoldBatchNorm(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         return apply(graph, rules_into(self.name))

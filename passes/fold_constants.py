@@ -21,6 +21,7 @@ from qcompiler.rewrite import (
     apply,
     is_constant,
     rule,
+    rules_into,
 )
 
 
@@ -28,10 +29,12 @@ from qcompiler.rewrite import (
 class FoldConstants(Pass):
     """Compute at compile time what depends on constants alone."""
 
+    takes_rules = True
+
     max_bytes: int = option(1 << 28, "leave results larger than this many bytes to run time", minimum=0)
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        return apply(graph, [FoldConstantOperands(self.max_bytes)])
+        return apply(graph, rules_into(self.name, FoldConstantOperands(self.max_bytes)))
 
 
 @rule("fold-constant-operands", into="fold-constants")

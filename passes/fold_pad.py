@@ -34,6 +34,7 @@ class FoldPad(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         return apply(graph, rules_into(self.name))

@@ -23,6 +23,7 @@ from qcompiler.rewrite import (
     apply,
     one_use,
     rule,
+    rules_into,
 )
 from qcompiler.target import Target
 
@@ -37,12 +38,15 @@ class FuseRequantize(Pass):
     """
 
     needs = Stage.INTEGER
+    takes_rules = True
     needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
-        merged = apply(graph, [MergeRequantizes(), DropRoundTrip()])
-        fused = apply(graph, [FuseEnding(target)])
+        ending = FuseEnding(target)
+        # First everything that changes what is fused; a kernel hides what is inside of it.
+        merged = apply(graph, [rule for rule in rules_into(self.name, ending) if rule is not ending])
+        fused = apply(graph, [ending])
         return PassResult(graph, merged.changed or fused.changed)
 
 

@@ -13,9 +13,9 @@ from qcompiler.ops.reduction import ArgMax, Reduction
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
-from qcompiler.passes.canonicalize_movement import MergeTransposes
+from qcompiler.passes import canonicalize_movement  # noqa: F401 - registers merge-transposes before the rules here
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
-from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, rule, sweep
+from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, rule, rules_into, sweep
 
 Permutation = tuple[int, ...]
 
@@ -33,13 +33,14 @@ class Layout(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
     needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         if context.require_target(self.name).descriptor.layout != "NHWC":
             return PassResult(graph, False)
         # One sweep: where half of the operands are transposed, sinking would go back and forth for ever.
-        return sweep(graph, [ToChannelsLast(), MergeTransposes(), SinkTranspose()])
+        return sweep(graph, rules_into(self.name))
 
 
 @rule("to-channels-last", into="layout")

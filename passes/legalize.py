@@ -23,6 +23,7 @@ class Legalize(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
     needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:

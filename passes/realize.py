@@ -36,6 +36,8 @@ from qcompiler.ops.table import LookupTable
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target
 
+_LIMITED = "limited to the range of the following activation"
+
 
 @compiler_pass("realize")
 class Realize(Pass):
@@ -165,8 +167,7 @@ class _Realization:
             op, *operands, elem=elem, origin=node.result.origin if alone else Untraced("accumulator")
         )
         self.values[node.result] = self.requantized(
-            accumulator, held, Untraced("limited to the range of the following activation") if alone
-            else node.result.origin,
+            accumulator, held, Untraced(_LIMITED) if alone else node.result.origin
         )
 
     def bias(self, node: Node, elem: Affine) -> Value:
@@ -195,7 +196,7 @@ class _Realization:
         assert isinstance(op, ClampFunction)
         elem = self.held_elem(node.result)
         source = self.requantized(
-            self.operand(node.operands[0], node), elem, Untraced("limited to the range of the following activation")
+            self.operand(node.operands[0], node), elem, Untraced(_LIMITED)
         )
         limits = np.array(op.limits, np.float32)
         minimum, maximum = AffineQuantize("half-away").apply(limits, tensor_parameters(source.type))

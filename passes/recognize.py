@@ -14,7 +14,19 @@ from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Silu, S
 from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
 from qcompiler.ops.constant import scalar_value
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
-from qcompiler.rewrite import Match, Operand, OpPattern, Outcome, Pattern, RewriteBuilder, Rule, is_float, rule, sweep
+from qcompiler.rewrite import (
+    Match,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    is_float,
+    rule,
+    rules_into,
+    sweep,
+)
 
 Real = NDArray[np.float64]
 
@@ -41,12 +53,13 @@ class Recognize(Pass):
     """
 
     needs = Stage.FLOAT
+    takes_rules = True
 
     max_nodes: int = option(12, "largest number of nodes that one function may consist of", minimum=1)
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         # Backwards, so that the longest spelling of a function is seen before its parts.
-        return sweep(graph, [NameFunction(self.max_nodes)], reverse=True)
+        return sweep(graph, rules_into(self.name, NameFunction(self.max_nodes)), reverse=True)
 
 
 @rule("name-function", into="recognize")

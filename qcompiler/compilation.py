@@ -79,7 +79,7 @@ def compile(
     """
     plugins.load()
     chosen = target if isinstance(target, Target) else load_target(target)
-    steps = Pipeline.parse(pipeline or chosen.descriptor.pipeline)
+    steps = Pipeline.parse(chosen.descriptor.pipeline if pipeline is None else pipeline)
     original = read_model(model, batch=batch, shapes=shapes)
     samples = None if data is None else open_data(data, original)
     expected = None if samples is None else _FloatReference(original, samples)

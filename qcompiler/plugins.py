@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType
 
 import qcompiler.ops
@@ -68,6 +70,42 @@ def load() -> None:
             _loaded[plugin] = entry_point
 
 
+def load_file(path: str | Path) -> None:
+    """Register what a Python file hands in, as if it were a plugin. A file that is loaded again replaces itself.
+
+    The file is run as a module of its own. It may import modules that lie beside it.
+
+    Args:
+        path: a ``.py`` file.
+
+    Raises:
+        QCompilerError: it cannot be read or run, or a name is taken; names file and line. Nothing of it is registered.
+    """
+    load()
+    path = Path(path)
+    owner = f"file {path}"
+    if path.suffix != ".py" or not path.is_file():
+        raise QCompilerError(
+            f"{owner} cannot be loaded", expected="a Python file, NAME.py",
+            found="another kind of file" if path.exists() else "no such file",
+        )
+    place = path.resolve()
+    before = set(sys.modules)
+    # A file that is named like a module, such as json.py, must not stand in for it; so may none beside it.
+    sys.path.append(str(place.parent))
+    try:
+        with loading(owner):
+            _forget(owner)
+            _run(place)
+    except (Exception, SystemExit) as error:
+        for module in set(sys.modules) - before:
+            if _lies_in(getattr(sys.modules[module], "__file__", None), place.parent):
+                del sys.modules[module]
+        raise _file_error(owner, place, error) from error
+    finally:
+        sys.path.remove(str(place.parent))
+
+
 def is_enabled() -> bool:
     """Whether :func:`load` loads plugins."""
     return _enabled and os.environ.get(NO_PLUGINS, "") in ("", "0")
@@ -90,6 +128,7 @@ def installed() -> list[Plugin]:
 
 
 def is_loaded(plugin: Plugin) -> bool:
+    """Whether what an installed plugin hands in is registered."""
     return plugin in _loaded
 
 
@@ -150,6 +189,44 @@ def _load(plugin: Plugin, entry_point: EntryPoint) -> None:
             if module.partition(".")[0] in packages:
                 del sys.modules[module]
         raise _load_error(plugin, error) from error
+
+
+def _forget(owner: str) -> None:
+    """Take out what was registered under ``owner``, so that it can be registered anew."""
+    for registry in registries():
+        for key, definition in list(registry.definitions().items()):
+            if definition.plugin == owner:
+                registry.remove(key)
+                sys.modules.pop(definition.module, None)
+
+
+def _run(place: Path) -> None:
+    """Run a file as a module whose name is the file's path."""
+    spec = spec_from_file_location(str(place), place)
+    if spec is None:
+        raise ImportError(f"no Python file: {place}")
+    module = sys.modules[str(place)] = module_from_spec(spec)
+    # Compiled here: a byte code file, which the import system would leave, may be taken for that of an edited file.
+    exec(compile(place.read_bytes(), str(place), "exec", dont_inherit=True), vars(module))
+
+
+def _lies_in(file: str | None, folder: Path) -> bool:
+    """Whether a module's file is one of the user's in ``folder``, and of no package installed below it."""
+    return file is not None and Path(file).is_relative_to(folder) and "site-packages" not in Path(file).parts
+
+
+def _file_error(owner: str, place: Path, error: BaseException) -> QCompilerError:
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if _lies_in(f.filename, place.parent)]
+    line = f" ({inside[-1].filename}, line {inside[-1].lineno})" if inside else ""
+    way_out = "mend the file, or leave out --load"
+    if isinstance(error, QCompilerError):
+        return QCompilerError(
+            f"{owner} cannot be loaded{line}: {error.problem}", layer=error.layer, expected=error.expected,
+            found=error.found, fix=f"{error.fix}; {way_out}" if error.fix else way_out,
+        )
+    return QCompilerError(
+        f"{owner} cannot be loaded", found=f"{type(error).__name__}: {error}{line}", fix=way_out
+    )
 
 
 def _load_error(plugin: Plugin, error: BaseException) -> QCompilerError:

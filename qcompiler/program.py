@@ -122,7 +122,7 @@ class Program:
             folder.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         except OSError as error:
-            raise QCompilerError(f"output folder {folder} is not writable: {error}") from error
+            raise QCompilerError(f"output folder {folder} is not writable: {error.strerror or error}") from error
         try:
             write_program(self.graph, staging / PROGRAM)
             manifest = {
@@ -136,7 +136,7 @@ class Program:
             (staging / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             _replace_artifact(staging, folder)
         except OSError as error:
-            raise QCompilerError(f"cannot write {folder}: {error}") from error
+            raise QCompilerError(f"cannot write {folder}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -178,7 +178,7 @@ def check_output_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise QCompilerError(f"output folder {folder} is not writable: {error}") from error
+        raise QCompilerError(f"output folder {folder} is not writable: {error.strerror or error}") from error
 
 
 def _replace_artifact(staging: Path, folder: Path) -> None:

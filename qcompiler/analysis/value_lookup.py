@@ -21,8 +21,12 @@ def find_values(graph: Graph, names: Mapping[Value, str], wanted: str) -> list[V
         wanted: what the user wrote.
 
     Raises:
-        QCompilerError: nothing is called so; names what comes near.
+        QCompilerError: the name is empty, or nothing is called so; names what comes near.
     """
+    if not wanted:
+        raise QCompilerError(
+            "the name of the value is empty", fix="name one; 'qcompiler inspect PATH' lists the values"
+        )
     values = list(all_values(graph))
     for candidates in (
         [v for v in values if names.get(v) == wanted],

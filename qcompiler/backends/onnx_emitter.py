@@ -95,6 +95,7 @@ def require_float(node: Node) -> None:
 
 
 def has_onnx_form(op: Op) -> bool:
+    """Whether the op can be emitted as ONNX: it is a constant, or has a lowering for the backend ``onnx``."""
     return isinstance(op, Constant) or find_lowering(BACKEND, op) is not None
 
 

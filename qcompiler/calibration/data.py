@@ -95,18 +95,18 @@ def open_data(data: DataLike, graph: Graph) -> CalibrationData:
         sources = _spooled(data, inputs)
     else:
         raise QCompilerError(
-            f"calibration data of type {type(data).__name__}",
+            f"data of type {type(data).__name__}",
             expected="a path, an array, a dict of arrays or an iterable of dicts",
         )
     opened = CalibrationData(inputs, sources)
     if not len(opened):
-        raise QCompilerError("the calibration data hold no samples", fix="give at least one; 100 are usual")
+        raise QCompilerError("the data hold no samples", fix="give at least one; 100 are usual")
     return opened
 
 
 def _from_path(path: Path, inputs: list[Value]) -> dict[str, Source]:
     if not path.exists():
-        raise QCompilerError(f"calibration data {str(path)!r} do not exist")
+        raise QCompilerError(f"data {str(path)!r} do not exist")
     if path.is_dir():
         return _from_folder(path, inputs)
     if path.suffix == ".npy":
@@ -152,20 +152,20 @@ def _spooled(data: Iterable[Any], inputs: list[Value]) -> dict[str, Source]:
         feeds = {_only_input(inputs).name: item} if isinstance(item, np.ndarray) else item
         if not isinstance(feeds, Mapping):
             raise QCompilerError(
-                f"item {index} of the calibration data is a {type(item).__name__}", expected="a dict of arrays"
+                f"item {index} of the data is a {type(item).__name__}", expected="a dict of arrays"
             )
         for value in inputs:
             if value.name not in feeds:
-                raise QCompilerError(f"item {index} of the calibration data lacks input {value.name!r}")
+                raise QCompilerError(f"item {index} of the data lacks input {value.name!r}")
             array = np.asarray(feeds[value.name])
             rows = array[None] if array.ndim == value.type.rank - 1 else array
-            _check_sample(value, rows.dtype, rows.shape, f"item {index} of the calibration data")
+            _check_sample(value, rows.dtype, rows.shape, f"item {index} of the data")
             if value.name not in spools:
                 spools[value.name] = Spool(rows.dtype, rows.shape[1:])
             spools[value.name].append(rows)
-        _refuse_others(inputs, feeds, f"item {index} of the calibration data holds")
+        _refuse_others(inputs, feeds, f"item {index} of the data holds")
     if not spools:
-        raise QCompilerError("the calibration data hold no samples", fix="give at least one; 100 are usual")
+        raise QCompilerError("the data hold no samples", fix="give at least one; 100 are usual")
     return dict(spools)
 
 

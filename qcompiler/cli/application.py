@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,12 +76,21 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
     no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Start without the installed plugins.")] = False,
+    load: Annotated[
+        list[Path] | None,
+        typer.Option("--load", metavar="FILE.py", help="Run a file that registers passes, rules, ops; may be repeated."),
+    ] = None,
 ) -> None:
     """Compile float neural networks to exact integer-only programs for named targets."""
     if no_plugins:
         from qcompiler import plugins
 
         context.with_resource(plugins.disabled())
+    if load:
+        from qcompiler import plugins
+
+        for path in load:
+            plugins.load_file(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ _STYLES = {"heading": "bold", "added": "green", "removed": "red", "changed": "ye
 
 
 def diff_command(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A .qir file, an ONNX model or a compiled folder.")],
+    before: Annotated[Path, typer.Argument(metavar="A", help="A .qir file, an ONNX model, a compiled or a crash folder.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="Another, such as a later stage of the same program.")],
     layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Show this layer alone.")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print counts alone, in one line.")] = False,

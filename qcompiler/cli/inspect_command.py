@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def inspect_command(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A compiled program's folder, an ONNX or a .qir file.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="The folder of a compiled program or of a crash reproducer, an ONNX or a .qir file."
+        ),
+    ],
     text: Annotated[bool, typer.Option("--text", help="Print the .qir text instead.")] = False,
     batch: BatchOption = None,
     shape: ShapeOption = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qcompiler.cli.terminal import print_table
 from qcompiler.errors import QCompilerError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ PrintBeforeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--print-ir-before", metavar="PASS", rich_help_panel=_PANEL,
-        help="Print the program before this pass, to stderr. Repeatable.",
+        help="Print the program before this pass, or before each that an alias stands for, to stderr. Repeatable.",
     ),
 ]
 PrintAfterOption = Annotated[
     list[str] | None,
     typer.Option(
         "--print-ir-after", metavar="PASS", rich_help_panel=_PANEL,
-        help="Print the program after this pass, to stderr. Repeatable.",
+        help="Print the program after this pass, or after each that an alias stands for, to stderr. Repeatable.",
     ),
 ]
 PrintBeforeAllOption = Annotated[
@@ -57,13 +57,16 @@ VerifyEachOption = Annotated[
 TimeOption = Annotated[
     bool,
     typer.Option(
-        "--time", rich_help_panel=_PANEL, help="Print time, nodes and memory of every pass to stderr, as a table."
+        "--time", rich_help_panel=_PANEL,
+        help="Print time and nodes of every pass to stderr, and by how much it raised the most memory that the "
+        "process has had so far: 0 for a pass that made do with what others had used.",
     ),
 ]
 DumpIROption = Annotated[
     Path | None,
     typer.Option(
-        "--dump-ir", metavar="DIR", rich_help_panel=_PANEL, help="Folder for the program after each pass."
+        "--dump-ir", metavar="DIR", rich_help_panel=_PANEL,
+        help="Folder for the program after each pass; dumps of an earlier run in it are removed.",
     ),
 ]
 CrashReproducerOption = Annotated[
@@ -126,6 +129,7 @@ class InstrumentChoice:
         """
         from qcompiler.pipeline import CrashReproducer, DumpIR, Explain, PrintIR, Timing, VerifyEach
         from qcompiler.pipeline.print_ir import ALL
+        from qcompiler.pipeline.timing import HEADER as TIMING_HEADER
 
         before = _known_passes("--print-ir-before", self.print_before) + [ALL] * self.print_before_all
         after = _known_passes("--print-ir-after", self.print_after) + [ALL] * self.print_after_all
@@ -135,6 +139,7 @@ class InstrumentChoice:
             chosen.append(reproducer)
         if self.compare:
             from qcompiler.pass_comparison import Compare
+            from qcompiler.pass_comparison.report import HEADER as COMPARISON_HEADER
 
             comparison = Compare(self.compare)
             chosen.append(comparison)
@@ -155,37 +160,52 @@ class InstrumentChoice:
         try:
             yield chosen
         except Exception as error:
+            remarks = []
             if reproducer and reproducer.written:
-                typer.echo(f"reproducer: qcompiler opt {reproducer.written}", err=True)
-            for note in getattr(error, "__notes__", ()):
-                typer.echo(f"note: {note}", err=True)
+                remarks.append(f"reproducer: qcompiler opt {reproducer.written}")
+            if isinstance(error, QCompilerError):
+                # Its notes are printed here or nowhere: it is shown without a traceback.
+                remarks += [f"note: {note}" for note in getattr(error, "__notes__", ())]
             if dumps and dumps.count:
-                typer.echo(f"The program after the last finished pass lies in {dumps.folder}.", err=True)
+                remarks.append(f"The program after the last finished pass lies in {dumps.folder}.")
+            for remark in remarks:
+                if isinstance(error, QCompilerError):
+                    typer.echo(remark, err=True)
+                else:
+                    # Python prints notes behind the traceback: there they are seen.
+                    error.add_note(remark)
             raise
         finally:
             if self.compare and comparison.report.passes:
-                comparison.report.print(sys.stderr)
+                report = comparison.report
+                if report.moving:
+                    print_table(report.rows(), COMPARISON_HEADER, report.title, stderr=True)
+                else:
+                    typer.echo(str(report), err=True)
             for story in stories:
                 if story.passes:
                     typer.echo(str(story), err=True)
             if timing.passes:
-                typer.echo(str(timing), err=True, nl=False)
+                print_table(timing.rows(), TIMING_HEADER, stderr=True)
 
 
 def _known_passes(option: str, names: Sequence[str] | None) -> list[str]:
-    """``names``, all of them passes.
+    """The passes of these names; in place of an alias those that it stands for.
 
     Raises:
-        QCompilerError: one is not; names the nearest.
+        QCompilerError: there is no such pass or alias; names the nearest.
     """
     from qcompiler import plugins
-    from qcompiler.pipeline import PASSES
+    from qcompiler.pipeline import ALIASES, PASSES, Pipeline
 
     plugins.load()
+    known = sorted({*PASSES, *ALIASES})
+    passes: list[str] = []
     for name in names or ():
-        if name not in PASSES:
+        if name not in known:
             raise QCompilerError(
                 f"{option} names the pass {name!r}, which does not exist",
-                expected="one of " + ", ".join(sorted(PASSES)), fix=did_you_mean(name, PASSES),
+                expected="one of " + ", ".join(known), fix=did_you_mean(name, known),
             )
-    return list(names or ())
+        passes += [p.name for p in Pipeline.parse(ALIASES[name]).passes] if name in ALIASES else [name]
+    return passes

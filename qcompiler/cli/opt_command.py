@@ -152,10 +152,12 @@ def _read_text(file: str) -> str:
     Raises:
         QCompilerError: it cannot be read.
     """
+    from qcompiler.ir.storage import read_program_text
+
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QCompilerError(f"cannot read {file!r}: {error}") from error
+        return sys.stdin.read() if file == "-" else read_program_text(Path(file))
+    except UnicodeDecodeError as error:
+        raise QCompilerError("the text on stdin is no UTF-8 text") from error
 
 
 def _read_reproducer(file: str) -> Reproducer | None:
@@ -216,4 +218,5 @@ def _write_program(graph: Graph, path: Path) -> None:
             for written in (part.with_suffix(".safetensors"), part):
                 written.replace(path.parent / written.name)
     except OSError as error:
-        raise QCompilerError(f"cannot write {str(path)!r}: {error}") from error
+        # The error itself names the folder that the files are made in.
+        raise QCompilerError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

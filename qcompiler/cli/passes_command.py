@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,7 +57,9 @@ def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass."
 
 
 def _documentation(cls: type[Pass]) -> str:
-    return inspect.cleandoc(cls.__doc__ or "")
+    """The pass's docstring as plain text: without the marks of reStructuredText around names."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    return re.sub(r":[\w:]+:`~?([^`]+)`|``(.+?)``", lambda match: match[1] or match[2], text)
 
 
 def _options(cls: type[Pass]) -> list[tuple[str, ...]]:

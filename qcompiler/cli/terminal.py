@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from qcompiler.pipeline import Progress
 
 
-def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), title: str = "") -> None:
-    """Print rows of equal length to stdout.
+def print_table(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), title: str = "", *, stderr: bool = False
+) -> None:
+    """Print rows of equal length.
 
     Args:
         rows: cells, row by row.
         header: column names; none for a list of names and values.
         title: a line above the table.
+        stderr: print to stderr in place of stdout.
     """
-    if sys.stdout.isatty():
-        _print_rich(rows, header, title)
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        _print_rich(rows, header, title, stderr)
         return
     lines = [*([header] if header else []), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -35,10 +38,10 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), title
     for line in lines:
         cells = (cell.replace("\n", " ").ljust(width) for cell, width in zip(line, widths, strict=True))
         texts.append("  ".join(cells).rstrip())
-    typer.echo("\n".join(texts))
+    typer.echo("\n".join(texts), err=stderr)
 
 
-def _print_rich(rows: Sequence[Sequence[str]], header: Sequence[str], title: str) -> None:
+def _print_rich(rows: Sequence[Sequence[str]], header: Sequence[str], title: str, stderr: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -50,7 +53,7 @@ def _print_rich(rows: Sequence[Sequence[str]], header: Sequence[str], title: str
         table.add_column(Text(header[index]) if header else "", overflow="fold", style="bold" if index == 0 else "")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    Console(stderr=stderr, highlight=False).print(table)
 
 
 def print_error(message: str) -> None:

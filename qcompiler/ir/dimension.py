@@ -116,6 +116,7 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 
 def format_shape(shape: Iterable[Dim]) -> str:
+    """A shape as ``.qir`` text, such as ``[N,3,224,224]``."""
     return "[" + ",".join(str(d) for d in shape) + "]"
 
 

@@ -23,6 +23,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+TEXT = ".qir text"
+"""What errors call the text."""
+
 Token = tuple[str, str, int]
 """Kind, text, and offset in the source."""
 
@@ -83,9 +86,10 @@ class Tokens:
         self.position += 1
         return True
 
-    def error(self, problem: str, offset: int | None = None) -> QCompilerError:
-        """An error at ``offset``, or at the current token."""
+    def error(self, problem: str, offset: int | None = None, fix: str | None = None) -> QCompilerError:
+        """An error at ``offset``, or at the current token; ``fix`` is what the user can do about it."""
         where = self.items[min(self.position, len(self.items) - 1)][2] if offset is None else offset
         lines = [0, *(m.end() for m in re.finditer("\n", self.text))]
         line = bisect_right(lines, where)
-        return QCompilerError(f".qir text, line {line}, column {where - lines[line - 1] + 1}: {problem}")
+        place = f"{TEXT}, line {line}, column {where - lines[line - 1] + 1}"
+        return QCompilerError(f"{place}: {problem}", fix=fix)

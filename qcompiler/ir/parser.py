@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.attribute_types import accepts, attribute_types, conforms
 from qcompiler.ir.constant_array import ConstantArray
@@ -23,6 +23,14 @@ from qcompiler.ir.scalar import SCALARS
 from qcompiler.ir.type_text import read_type
 from qcompiler.ir.types import TensorType
 from qcompiler.ir.value import Origin, Original, Untraced, Value
+
+_NO_CONSTANTS = (
+    "text alone, as from a pipe or a file of several programs, has no constants beside it; "
+    "give the .qir file of one program"
+)
+_OTHER_CONSTANTS = (
+    "constants lie beside the file, in NAME.safetensors or the folder constants/; write the program with -o OUT.qir"
+)
 
 ArrayMap = Mapping[str, "np.ndarray[Any, Any] | ConstantArray"]
 
@@ -58,7 +66,7 @@ def parse_with_names(text: str, constants: ArrayMap | None = None) -> tuple[Grap
             "not a .qir text of this version", expected=f"first line '// qir {VERSION}'", found=text[:40].split("\n")[0]
         )
     pipeline = re.match(r"// qir \d+\n// pipeline: ([^\n]*)\n", text)
-    parser = _Parser(text, {} if constants is None else constants)
+    parser = _Parser(text, constants)
     graph = parser.program()
     graph.pipeline = pipeline[1] if pipeline else ""
     return graph, parser.written
@@ -66,13 +74,14 @@ def parse_with_names(text: str, constants: ArrayMap | None = None) -> tuple[Grap
 
 def parse_type(text: str, constants: ArrayMap | None = None) -> TensorType:
     """Read a type such as ``q<i8, 0.5:-3>[1,64]``."""
-    return _Parser(text, {} if constants is None else constants).tensor_type()
+    return _Parser(text, constants).tensor_type()
 
 
 class _Parser:
-    def __init__(self, text: str, constants: ArrayMap) -> None:
+    def __init__(self, text: str, constants: ArrayMap | None) -> None:
         self.tokens = Tokens(text)
-        self.constants = constants
+        self.constants: ArrayMap = {} if constants is None else constants
+        self.lack_fix = _NO_CONSTANTS if constants is None else _OTHER_CONSTANTS
         self.arrays: dict[str, ConstantArray] = {}
         self.types: dict[str, TensorType] = {}
         self.written: dict[Value, str] = {}
@@ -138,7 +147,7 @@ class _Parser:
         op_name = tokens.take("word")
         cls = OPS.get(op_name)
         if cls is None:
-            raise tokens.error(f"unknown op {op_name!r}", tokens.passed)
+            raise tokens.error(f"unknown op {op_name!r}", tokens.passed, did_you_mean(op_name, OPS))
         operand_texts = self.defined(names)
         operands = [names[text] for text in operand_texts]
         attributes = self.attributes(cls) if tokens.accept("{") else {}
@@ -320,7 +329,7 @@ class _Parser:
         name = citation[1:]
         if name not in self.arrays:
             if name not in self.constants:
-                raise self.tokens.error(f"the constants lack {citation}", self.tokens.passed)
+                raise self.tokens.error(f"the constants lack {citation}", self.tokens.passed, self.lack_fix)
             array = self.constants[name]
             self.arrays[name] = array if isinstance(array, ConstantArray) else ConstantArray(array)
         return self.arrays[name]

@@ -57,6 +57,7 @@ def print_node(node: Node, names: Mapping[Value, str]) -> str:
 
 
 def format_elem(elem: Elem) -> str:
+    """The ``.qir`` text of an element type, such as ``f32`` or ``q<i8, 0.5:-3>``."""
     return _Printer().elem(elem)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.graph import Graph
+from qcompiler.ir.lexer import TEXT
 from qcompiler.ir.parser import parse_with_names
 from qcompiler.ir.printer import print_with_constants
 from qcompiler.ir.value import Value
@@ -52,25 +54,53 @@ def read_program_with_names(path: Path) -> tuple[Graph, dict[Value, str]]:
     """Read what :func:`write_program` or :func:`write_dump` wrote, and the name of each value in the text.
 
     Raises:
-        QCompilerError: a file is missing, damaged or malformed.
+        QCompilerError: a file is missing, damaged or malformed; names it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QCompilerError(f"cannot read program {path}: {error}") from error
+    text = read_program_text(path)
     beside = path.with_suffix(".safetensors")
     if beside.exists():
         constants: Mapping[str, np.ndarray[Any, Any]] = _read_constants(beside)
     else:
         constants = _ConstantsFolder(path.parent / CONSTANTS_FOLDER)
-    return parse_with_names(text, constants)
+    with naming_file(path):
+        return parse_with_names(text, constants)
+
+
+def read_program_text(path: Path) -> str:
+    """The text of a ``.qir`` file.
+
+    Raises:
+        QCompilerError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise QCompilerError(f"cannot read program {str(path)!r}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise QCompilerError(f"cannot read program {str(path)!r}: it is no UTF-8 text") from error
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """A scope whose errors name the program's file.
+
+    Raises:
+        QCompilerError: what was raised inside, with ``path`` before the problem.
+    """
+    try:
+        yield
+    except QCompilerError as error:
+        problem = error.problem.removeprefix(f"{TEXT}, ")
+        raise QCompilerError(
+            f"{path}: {problem}", layer=error.layer, expected=error.expected, found=error.found, fix=error.fix
+        ) from error
 
 
 def _read_constants(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
         arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise QCompilerError(f"cannot read constants {path}: {error}") from error
+        raise QCompilerError(f"cannot read constants {path}: {getattr(error, 'strerror', None) or error}") from error
     return arrays
 
 

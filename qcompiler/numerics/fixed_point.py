@@ -47,6 +47,7 @@ def rounding_doubling_high_multiply(a: ArrayLike, b: ArrayLike) -> Int64:
 
 
 def saturate32(x: Int64) -> Int64:
+    """``x`` clipped to the range of 32-bit integers, elementwise; the element type stays int64."""
     return np.clip(x, INT32_MIN, INT32_MAX)
 
 

@@ -40,6 +40,11 @@ def open_if_quantized(operands: Sequence[TensorType]) -> Elem | None:
 
 
 def broadcast(operands: Sequence[TensorType]) -> Shape:
+    """The numpy broadcast of the operands' shapes.
+
+    Raises:
+        OpTypeError: two dimensions differ and neither is 1.
+    """
     try:
         return broadcast_shapes(*(t.shape for t in operands))
     except ValueError as error:

@@ -16,6 +16,7 @@ from qcompiler.ir.types import Affine, TensorType
 
 
 def is_quantized(types: Sequence[TensorType]) -> bool:
+    """Whether any of the types has a scale and a zero point."""
     return any(isinstance(t.elem, Affine) for t in types)
 
 
@@ -107,4 +108,5 @@ class ArithmeticOp(Op):
 
 
 def constants_from(arrays: dict[str, Any]) -> Constants:
+    """Named arrays, as an op keeps those of its arithmetic; element types and shapes stay as they are."""
     return Constants({name: np.asarray(array) for name, array in arrays.items()})

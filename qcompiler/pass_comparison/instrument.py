@@ -15,7 +15,18 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Value
 from qcompiler.ir.node import Loc
 from qcompiler.pass_comparison.report import ComparisonReport, IntegerChange, PassComparison, ValueComparison
-from qcompiler.pass_comparison.stage import Held, Key, Kind, Stage, Step, agreement_db, measure, originals, steps
+from qcompiler.pass_comparison.stage import (
+    Held,
+    Key,
+    Kind,
+    Stage,
+    Step,
+    agreement_db,
+    kind_of,
+    measure,
+    originals,
+    steps,
+)
 from qcompiler.pipeline import Pass, format_pass
 from qcompiler.pipeline.instrument import Instrument
 
@@ -49,6 +60,7 @@ class Compare(Instrument):
         self._original = original
         self._samples = samples
         self._feeds: Mapping[str, NDArray[Any]] = {}
+        self._baseline = ""
         self._expected: dict[str, NDArray[Any]] = {}
         self._last: Stage | None = None
         self._values: tuple[ValueComparison, ...] = ()
@@ -57,7 +69,7 @@ class Compare(Instrument):
     @property
     def report(self) -> ComparisonReport:
         """What was found so far."""
-        return ComparisonReport(tuple(self._entries), len(next(iter(self._feeds.values()), ())))
+        return ComparisonReport(tuple(self._entries), len(next(iter(self._feeds.values()), ())), self._baseline)
 
     def begin(self, graph: Graph, passes: Sequence[Pass]) -> None:
         """Run the original.
@@ -69,6 +81,10 @@ class Compare(Instrument):
             # The samples alone are kept: open data refer to the program, and an iterator gives them once.
             data = self._data if isinstance(self._data, CalibrationData) else open_data(self._data, graph)
             self._feeds = data.first(self._samples)
+        self._baseline = (
+            f"{kind_of(self._original).value} original" if self._original is not None
+            else f"{kind_of(graph).value} program at the start"
+        )
         self._expected = originals(self._original or graph, self._feeds)
         self._entries = []
         self._last, keys = measure(graph, self._feeds, self._expected)
@@ -116,6 +132,9 @@ def _compared(
             uncompared[step.value] = step
             continue
         now = after.held[key]
+        if becomes_integer and now.limits is not None:
+            # From here on the value is held in the range of the activation behind it: so is what it is compared with.
+            previous = replace(previous, sqnr_db=previous.compared_within(now.limits, now.target))
         has_moved, integers = _movement(previous, now, becomes_integer)
         moved[step.value], quality[step.value] = has_moved, now.sqnr_db
         entry = ValueComparison(

@@ -1,16 +1,13 @@
-"""What a comparison of the program before and after each pass found, and how it is printed."""
+"""What a comparison of the program before and after each pass found, as fields, text and rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TextIO
 
-HEADER = ("pass", "layers", "value", "before", "after", "what moved")
+HEADER = ("no.", "pass", "layers", "value", "before", "after", "what moved")
 """Column names of :meth:`ComparisonReport.rows`."""
-_FILE_WIDTH = 160
-"""Columns of a table that goes to a file or pipe."""
 _NOTHING = "no pass moved a value"
 _LOSSES = 3
 """How many of the layers that lose most are named beside the roots."""
@@ -90,6 +87,16 @@ class PassComparison:
     problem: str = ""
 
     @property
+    def number(self) -> int:
+        """The pass's place from 1, as in the names of dumps."""
+        return self.index + 1
+
+    @property
+    def heading(self) -> str:
+        """Number and name, as in ``006 calibrate``."""
+        return f"{self.number:03d} {self.name}"
+
+    @property
     def moved(self) -> tuple[ValueComparison, ...]:
         """The values that the pass moved, in dataflow order."""
         return tuple(v for v in self.values if v.moved)
@@ -113,13 +120,13 @@ class PassComparison:
 
     def __str__(self) -> str:
         if self.problem:
-            return f"{self.name}: {self.problem}"
+            return f"{self.heading}: {self.problem}"
         named = list(self.named())
         if not named:
-            return f"{self.name}: nothing moved"
+            return f"{self.heading}: nothing moved"
         others = len(self.moved) - len(named)
         end = f"; {others} more moved behind {'it' if len(named) == 1 else 'them'}" if others else ""
-        return f"{self.name}: " + "; ".join(map(str, named)) + end
+        return f"{self.heading}: " + "; ".join(map(str, named)) + end
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,17 @@ class ComparisonReport:
     Attributes:
         passes: one entry a pass.
         samples: how many samples ran through the program.
+        baseline: the program that values are held against, in words.
     """
 
     passes: tuple[PassComparison, ...]
     samples: int = 0
+    baseline: str = "program at the start"
+
+    @property
+    def title(self) -> str:
+        """A line to stand above :meth:`rows`: what the decibels refer to."""
+        return f"SQNR to the {self.baseline} on {self.samples} samples, by pass"
 
     @property
     def moving(self) -> tuple[PassComparison, ...]:
@@ -143,14 +157,15 @@ class ComparisonReport:
         """Cells under :data:`HEADER`: a row for each value to name, one for what follows from it."""
         rows: list[tuple[str, ...]] = []
         for entry in self.moving:
+            number = f"{entry.number:03d}"
             if entry.problem:
-                rows.append((entry.name, "", "", "", "", entry.problem))
+                rows.append((number, entry.name, "", "", "", "", entry.problem))
                 continue
             named = list(entry.named())
             for value in named:
                 kind = "moved first" if value.is_root else f"loses {value.loss_db:.1f} dB"
                 rows.append((
-                    entry.name, " + ".join(value.layers), value.name, decibels(value.before_db),
+                    number, entry.name, " + ".join(value.layers), value.name, decibels(value.before_db),
                     decibels(value.after_db),
                     f"{kind}: {value.integers}" if value.integers and value.integers.count else kind,
                 ))
@@ -159,29 +174,10 @@ class ComparisonReport:
                 last = followers[-1]
                 text = f"{len(followers)} more moved; the last is shown"
                 rows.append((
-                    entry.name, " + ".join(last.layers), last.name, decibels(last.before_db),
+                    number, entry.name, " + ".join(last.layers), last.name, decibels(last.before_db),
                     decibels(last.after_db), text,
                 ))
         return rows
-
-    def print(self, file: TextIO | None = None) -> None:
-        """Print the table; to stdout by default."""
-        # rich takes a while to import; most users of a report read its fields.
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console(file=file, highlight=False)
-        table = Table(title=f"SQNR to float on {self.samples} samples, by pass", title_justify="left", box=box.SIMPLE)
-        for name in HEADER:
-            table.add_column(name, overflow="fold")
-        # Names of layers may hold brackets: Text takes them as they are.
-        for row in self.rows():
-            table.add_row(*map(Text, row))
-        if not console.is_terminal:
-            console.width = _FILE_WIDTH
-        console.print(table if self.moving else _NOTHING)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.moving)) or _NOTHING

@@ -53,13 +53,21 @@ class Held:
         form: how the value is held, see :class:`Key`.
         real: the real numbers, with the original's factors.
         stored: the stored integers; None for float values.
-        sqnr_db: SQNR to the original.
+        sqnr_db: SQNR to ``target``.
+        target: the original's numbers; within ``limits`` where there are any.
+        limits: the range in which the value is held because the activation behind it keeps no more; None for others.
     """
 
     form: Hashable
     real: Array
     stored: Array | None
     sqnr_db: float
+    target: Array
+    limits: tuple[float, float] | None
+
+    def compared_within(self, limits: tuple[float, float], target: Array) -> float:
+        """SQNR in dB against ``target`` once the value, too, is limited as the activation behind it will."""
+        return agreement_db(target, np.clip(self.real, *limits))
 
 
 @dataclass(frozen=True)
@@ -196,14 +204,18 @@ def _real(tensor: Tensor) -> Array:
 
 def _held(key: Key, value: Value, tensor: Tensor, expected: Array) -> Held:
     real = in_original_terms(value, _real(tensor)).reshape(expected.shape)
-    target = within_range(value, expected) if is_limited(value) else expected
+    limits = None
+    if is_limited(value):
+        low, high = within_range(value, np.array([-np.inf, np.inf]))
+        limits = (float(low), float(high))
+    target = expected if limits is None else np.clip(expected, *limits)
     stored = None
     if tensor.data.dtype.kind in "iu":
         origin = value.origin
         assert isinstance(origin, Original)
         unscaled = Value(value.type, Original(origin.name, origin.permutation))
         stored = in_original_terms(unscaled, tensor.data).reshape(expected.shape)
-    return Held(key.form, real, stored, agreement_db(target, real))
+    return Held(key.form, real, stored, agreement_db(target, real), target, limits)
 
 
 def agreement_db(before: Array, after: Array) -> float:

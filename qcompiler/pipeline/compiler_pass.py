@@ -113,6 +113,8 @@ class Pass(ABC):
     """Whether it reads ``context.target``."""
     needs_data: ClassVar[bool] = False
     """Whether it reads ``context.data``, for programs that have inputs."""
+    takes_rules: ClassVar[bool] = False
+    """Whether it uses rules that are registered into it; see :func:`qcompiler.rewrite.rule`."""
 
     def __post_init__(self) -> None:
         """Check the options. A subclass that has a ``__post_init__`` of its own calls this one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from qcompiler.ir import Graph, write_dump
 from qcompiler.pipeline.compiler_pass import Pass
 from qcompiler.pipeline.instrument import Instrument
 
+_DUMP_NAME = re.compile(r"\d{3,}_.+\.qir")
+
 
 class DumpIR(Instrument):
     """Writes ``000_import.qir``, the program before the first pass, and ``NNN_pass.qir`` after each.
 
     Large constants lie in the subfolder ``constants``, one file for each content, written once. Every dump reads back
-    with :func:`qcompiler.ir.read_program`.
+    with :func:`qcompiler.ir.read_program`. Each run begins by removing the dumps of the one before, so that the
+    programs in a folder belong together; files of other names stay, and so do constants.
 
     Args:
         folder: where to write; it is made where it does not exist.
@@ -26,7 +30,7 @@ class DumpIR(Instrument):
         self.count = 0
 
     def begin(self, graph: Graph, passes: Sequence[Pass]) -> None:
-        """Write the program before the first pass.
+        """Remove the dumps of an earlier run and write the program before the first pass.
 
         Raises:
             QCompilerError: the folder cannot be written.
@@ -34,6 +38,9 @@ class DumpIR(Instrument):
         self.count = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.iterdir():
+                if _DUMP_NAME.fullmatch(path.name) and path.is_file():
+                    path.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
         self._write("import", graph)

@@ -140,10 +140,10 @@ class Explain(Instrument, GraphListener):
 
     def __str__(self) -> str:
         lines = [self.wanted, *(f"  at first {line}" for line in self.start)]
-        for index, story in enumerate(self.passes):
+        for number, story in enumerate(self.passes, 1):
             told = list(story.lines())
             if told:
-                lines += [f"{index:03d} {story.pass_name}", *told]
+                lines += [f"{number:03d} {story.pass_name}", *told]
         return "\n".join(lines)
 
 

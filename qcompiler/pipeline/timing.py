@@ -7,17 +7,15 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from qcompiler.ir import Graph
 from qcompiler.pipeline.compiler_pass import Pass
 from qcompiler.pipeline.instrument import Instrument
 from qcompiler.pipeline.pipeline import format_pass
+
+HEADER = ("no.", "pass", "seconds", "share", "nodes", "", "peak growth")
+"""Column names of :meth:`Timing.rows`."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class PassTiming:
     """What one pass took.
 
     Attributes:
+        number: the pass's place in the pipeline, from 1, as in the names of dumps.
         text: the pass as pipeline text.
         seconds: wall-clock time from before the pass until the pipeline has checked what it left.
         nodes_before, nodes_after: nodes of the program, constants included.
@@ -33,6 +32,7 @@ class PassTiming:
         changed: whether the program changed; None if the pass failed.
     """
 
+    number: int
     text: str
     seconds: float
     nodes_before: int
@@ -40,12 +40,31 @@ class PassTiming:
     peak_growth: int
     changed: bool | None
 
+    @property
+    def outcome(self) -> str:
+        """``changed``, ``failed``, or empty where the program stayed as it was."""
+        return {None: "failed", True: "changed", False: ""}[self.changed]
+
+    @property
+    def nodes(self) -> str:
+        """Nodes before and after, as in ``4 -> 3``; one number where they are equal."""
+        return f"{self.nodes_before} -> {self.nodes_after}" if self.nodes_before != self.nodes_after else str(
+            self.nodes_after
+        )
+
+    def __str__(self) -> str:
+        outcome = f", {self.outcome}" if self.outcome else ""
+        return (
+            f"{self.number:03d} {self.text}: {self.seconds:.4f} s, {self.nodes} nodes{outcome}, "
+            f"peak memory {_megabytes(self.peak_growth)}"
+        )
+
 
 class Timing(Instrument):
     """Measures every pass. Put it last in the list of instruments: then no other's time is counted.
 
     Attributes:
-        passes: the measurements, in order. ``str`` of the instrument is a table of them.
+        passes: the measurements, in order. ``str`` of the instrument gives one line for each.
     """
 
     def __init__(self) -> None:
@@ -60,37 +79,40 @@ class Timing(Instrument):
         self._start = (time.perf_counter(), len(graph), memory)
 
     def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
-        self._record(current, graph, changed)
+        self._record(index, current, graph, changed)
 
     def failed(self, index: int, current: Pass, graph: Graph, error: Exception) -> None:
         if len(self.passes) == index:
-            self._record(current, graph, None)
+            self._record(index, current, graph, None)
 
-    def _record(self, current: Pass, graph: Graph, changed: bool | None) -> None:
+    def _record(self, index: int, current: Pass, graph: Graph, changed: bool | None) -> None:
         stopped = time.perf_counter()
         started, nodes, memory = self._start
         # The kernel sums its counters lazily: the peak may seem to shrink by some pages.
         growth = max(0, peak_memory() - memory)
-        self.passes.append(PassTiming(format_pass(current), stopped - started, nodes, len(graph), growth, changed))
+        self.passes.append(PassTiming(
+            index + 1, format_pass(current), stopped - started, nodes, len(graph), growth, changed
+        ))
 
-    def __str__(self) -> str:
-        table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    def rows(self) -> list[tuple[str, ...]]:
+        """Cells under :data:`HEADER`: a row for each pass, and one for their sum. Numbers are padded to line up."""
         total = sum(p.seconds for p in self.passes)
         growth = sum(p.peak_growth for p in self.passes)
-        table.add_column("pass", "total", overflow="fold")
-        for header, footer in (("seconds", f"{total:.4f}"), ("share", ""), ("nodes", ""), ("", "")):
-            table.add_column(header, footer, justify="right")
-        table.add_column("peak memory", f"+{growth / 1e6:.1f} MB", justify="right")
-        for p in self.passes:
-            outcome = {None: "failed", True: "changed", False: ""}[p.changed]
-            nodes = f"{p.nodes_before} -> {p.nodes_after}" if p.nodes_before != p.nodes_after else str(p.nodes_after)
-            table.add_row(
-                p.text, f"{p.seconds:.4f}", f"{p.seconds / total if total else 0:.1%}", nodes, outcome,
-                f"+{p.peak_growth / 1e6:.1f} MB",
+        rows = [
+            (
+                f"{p.number:03d}", p.text, f"{p.seconds:8.4f}", f"{p.seconds / total if total else 0:6.1%}", p.nodes,
+                p.outcome, _megabytes(p.peak_growth),
             )
-        text = StringIO()
-        Console(file=text, width=200, highlight=False, color_system=None).print(table)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()) + "\n"
+            for p in self.passes
+        ]
+        return [*rows, ("", "total", f"{total:8.4f}", "", "", "", _megabytes(growth))]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.passes))
+
+
+def _megabytes(growth: int) -> str:
+    return f"+{growth / 1e6:.1f} MB"
 
 
 def peak_memory() -> int:

@@ -102,7 +102,10 @@ def _value(value: Value, names: dict[Value, str], errors: Errors) -> ValueData:
         if value.origin.factor is not None:
             data.origin += ", times a factor"
         found = errors.get(value.origin.name)
-        if found is not None:
+        if found is not None and value.producer is None and not isinstance(value.type.elem, Affine):
+            # What was compared under this name is the quantized value behind it; the input itself is the user's.
+            data.error = ErrorFigure(_finite(math.inf), 0.0, False)
+        elif found is not None:
             data.error = ErrorFigure(_finite(found.sqnr_db), found.max_error, found.recovered)
     else:
         data.origin = f"none: {value.origin.reason}"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import Value
+from qcompiler.pipeline import PASSES
 from qcompiler.registry import Registry
 from qcompiler.rewrite.builder import RewriteBuilder
 from qcompiler.rewrite.match import Declined, Match
@@ -181,7 +182,8 @@ def rule(name: str, into: str | tuple[str, ...] = ()) -> Callable[[_RuleClass], 
 
     Args:
         name: what messages and descriptors call it.
-        into: names of the passes that use it. A rule into "legalize" is used where a descriptor lists it.
+        into: names of the passes that use it, of those that take rules. A rule into "legalize" is used where a
+            descriptor lists it.
 
     Raises:
         QCompilerError: the name is taken.
@@ -197,9 +199,45 @@ def rule(name: str, into: str | tuple[str, ...] = ()) -> Callable[[_RuleClass], 
     return register
 
 
-def rules_into(pass_name: str) -> list[Rule]:
-    """The registered rules of a pass, in order of registration, with their default options."""
-    return [cls() for cls in RULES.values() if pass_name in cls.into]
+def rules_into(pass_name: str, *made: Rule) -> list[Rule]:
+    """The registered rules of a pass, in order of registration.
+
+    Args:
+        pass_name: the pass.
+        made: rules that need options; each stands in its class's place. Others are made without any.
+
+    Raises:
+        QCompilerError: see :func:`check_destinations`.
+    """
+    check_destinations()
+    by_class = {type(rule): rule for rule in made}
+    return [by_class.get(cls) or cls() for cls in RULES.values() if pass_name in cls.into]
+
+
+def check_destinations() -> None:
+    """Check that every registered rule goes into passes that will use it.
+
+    Raises:
+        QCompilerError: there is no such pass (names the nearest), or it takes no rules but its own.
+    """
+    for cls in RULES.values():
+        for name in cls.into:
+            if name not in PASSES:
+                raise QCompilerError(
+                    f"rule {cls.name!r} goes into an unknown pass {name!r}", expected="one of " + ", ".join(takers()),
+                    fix=did_you_mean(name, takers()),
+                )
+            same_package = PASSES[name].__module__.split(".")[0] == cls.__module__.split(".")[0]
+            if not PASSES[name].takes_rules and not same_package:
+                raise QCompilerError(
+                    f"rule {cls.name!r} goes into {name!r}, which takes no rules",
+                    expected="one of " + ", ".join(takers()), fix="or apply it in a pass of your own",
+                )
+
+
+def takers() -> list[str]:
+    """Names of the passes that take rules from elsewhere."""
+    return [name for name, cls in PASSES.items() if cls.takes_rules]
 
 
 @dataclass(frozen=True)

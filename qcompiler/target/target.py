@@ -92,6 +92,7 @@ class Target:
 
 
 def storages(spec: TypeSpec) -> list[Scalar]:
+    """The number formats that a type of a descriptor may be stored in, the preferred one first."""
     return [SCALARS[name] for name in spec.storages]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,11 @@ import qcompiler
 from cli.command_line import invoke, nothing_left_behind, refuse, succeed
 from qcompiler.calibration.data import open_data
 from qcompiler.cli.application import app
+from qcompiler.cli.terminal import print_table
 from qcompiler.compilation import read_model
 from qcompiler.ir import parse, read_program
 from qcompiler.pass_comparison import Compare
+from qcompiler.pass_comparison.report import HEADER
 from qcompiler.pipeline import PASSES, Context, PassResult, Pipeline
 from qcompiler.target import load_target
 
@@ -134,7 +135,7 @@ def test_warnings_go_to_stderr() -> None:
         (("a.qir", "-p", "dce", "--target", "nothing"), ("'nothing'",)),
         (("a.qir", "-p", "dce", "--data", "nothing.npz"), ("nothing.npz",)),
         (("a.qir", "-p", "dce", "--print-ir-after", "dec"), ("--print-ir-after", "'dec'", "'dce'")),
-        (("a.qir", "-p", "dce", "--print-ir-before", "simplify"), ("--print-ir-before", "'simplify'")),
+        (("a.qir", "-p", "dce", "--print-ir-before", "simplfy"), ("--print-ir-before", "'simplfy'", "'simplify'")),
         (("a.qir", "-p", "dce", "--compare", "nothing.npz"), ("nothing.npz",)),
         (("a.qir", "-p", "dce", "--dump-ir", "calib.npz/ir"), ("calib.npz/ir",)),
         (("a.qir", "-p", "dce", "--crash-reproducer", "calib.npz"), ("calib.npz", "no reproducer")),
@@ -169,6 +170,11 @@ def test_programs_are_printed_to_stderr() -> None:
         (["--print-ir-after-all"], ["after cse (1 of 3, unchanged)", "after dce (2 of 3, changed)",
                                     "after cse (3 of 3, unchanged)"]),
         (["--print-ir-on-failure"], []),
+        # An alias stands for its passes, of which cse and dce run here.
+        (["--print-ir-after", "simplify"], ["after cse (1 of 3, unchanged)", "after dce (2 of 3, changed)",
+                                            "after cse (3 of 3, unchanged)"]),
+        (["--print-ir-before", "simplify", "--print-ir-before", "realize"],
+         ["before cse (1 of 3)", "before dce (2 of 3)", "before cse (3 of 3)"]),
     ]:
         result = invoke(*run, *options)
         assert result.exit_code == 0
@@ -186,14 +192,34 @@ def test_a_program_is_printed_on_failure() -> None:
 def test_times_and_comparison_are_tables_on_stderr() -> None:
     result = invoke("opt", "model.onnx", *QUANTIZE, "--time", "--compare", "calib.npz")
     assert result.exit_code == 0
-    assert re.search(r"^ annotate +\d+\.\d{4} .*changed", result.stderr, re.MULTILINE)
-    assert re.search(r"^ total ", result.stderr, re.MULTILINE)
+    number = 1 + [p.name for p in Pipeline.parse(QUANTIZE[1]).passes].index("annotate")
+    assert re.search(rf"^{number:03d}  annotate +\d+\.\d{{4}} .*changed", result.stderr, re.MULTILINE)
+    assert re.search(r"^ +total ", result.stderr, re.MULTILINE)
+    assert all(line == line.rstrip() for line in result.stderr.splitlines())
     comparison, graph = Compare("calib.npz"), read_model("model.onnx")
     context = Context(load_target("tpu-int8"), open_data("calib.npz", graph))
     Pipeline.parse(QUANTIZE[1]).run(graph, context, [comparison])
-    table = io.StringIO()
-    comparison.report.print(table)
-    assert table.getvalue() in result.stderr
+    report = comparison.report
+    assert result.stderr.startswith(f"{report.title}\n{HEADER[0]}")
+    lines = [re.split(r" {2,}", line) for line in result.stderr.splitlines()]
+    assert report.rows()
+    for row in report.rows():
+        assert [cell for cell in row if cell] in lines
+
+
+def test_long_names_are_whole_in_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a/very/long/layer/" * 20
+    for stderr in (True, False):
+        print_table([("001", name, "x")], ("no.", "pass", ""), "title", stderr=stderr)
+        captured = capsys.readouterr()
+        text, other = (captured.err, captured.out) if stderr else (captured.out, captured.err)
+        assert text == f"title\nno.  {'pass'.ljust(len(name))}\n001  {name}  x\n"
+        assert other == ""
+
+
+def test_a_comparison_in_which_nothing_moves() -> None:
+    result = invoke("opt", "model.onnx", "-p", "dce", "--compare", "calib.npz")
+    assert result.stderr == "no pass moved a value\n"
 
 
 def test_verification_after_each_pass_is_on_unless_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +241,7 @@ def test_compile_takes_the_same_options() -> None:
     assert result.exit_code == 0, result.output
     assert len(headers(result.stderr)) == 1
     assert " total " in result.stderr
-    assert "SQNR to float on 8 samples" in result.stderr
+    assert "SQNR to the float program at the start on 8 samples, by pass\n" in result.stderr
     assert not Path("crash").exists()
     assert read_program(max(Path("ir").glob("*.qir"))) == qcompiler.load("build").graph
 
@@ -246,7 +272,9 @@ def test_a_reproducer_replays_the_crash(
         break_pass(broken, name)
         runner = CliRunner()
         first = runner.invoke(app, [*command, "--crash-reproducer", "deep/crash"])
-        assert "reproducer: qcompiler opt deep/crash" in first.stderr
+        # The line is a note: Python prints it behind the traceback, main adds the last one.
+        assert "reproducer" not in first.stderr
+        assert first.exception.__notes__ == ["reproducer: qcompiler opt deep/crash"]
         assert not Path("build").exists()
         # Nothing else is needed: not the model, not the data.
         Path("model.onnx").unlink()

@@ -18,6 +18,7 @@ import qcompiler
 from qcompiler.compilation import read_model
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, parse, print_graph, read_program
+from qcompiler.pass_comparison import Compare
 from qcompiler.pipeline import (
     PASSES,
     Context,
@@ -30,6 +31,7 @@ from qcompiler.pipeline import (
     Timing,
     VerifyEach,
 )
+from qcompiler.pipeline.timing import HEADER as TIMING_HEADER
 from qcompiler.pipeline.timing import peak_memory
 from qcompiler.target import load_target
 
@@ -238,6 +240,31 @@ def float_program_with_large_constant() -> str:
     )
 
 
+def test_a_run_removes_the_dumps_of_the_one_before(tmp_path: Path) -> None:
+    Pipeline.parse("cse,dce,cse").run(parse(float_program_with_large_constant()), Context(), [DumpIR(tmp_path)])
+    constants = set((tmp_path / "constants").iterdir())
+    kept = ["mine.qir", "01_mine.qir", "001_mine.txt", "001.qir"]
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "004_folder.qir").mkdir()
+    Pipeline.parse("dce").run(float_program(), Context(), [DumpIR(tmp_path)])
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"000_import.qir", "001_dce.qir", "004_folder.qir", "constants", *kept}
+    assert {(tmp_path / name).read_text() for name in kept} == {"mine"}
+    assert set((tmp_path / "constants").iterdir()) == constants != set()
+
+
+def test_a_number_is_that_of_the_dump(tmp_path: Path) -> None:
+    graph, data = float_program(), np.ones((2, 2), np.float32)
+    timing, comparison = Timing(), Compare(data)
+    Pipeline.parse("cse,dce,cse").run(graph, Context(), [DumpIR(tmp_path), comparison, timing])
+    dumps = [path.stem for path in sorted(tmp_path.glob("*.qir"))][1:]
+    assert dumps == ["001_cse", "002_dce", "003_cse"]
+    assert [f"{row[0]}_{row[1]}" for row in timing.rows()[:-1]] == dumps
+    assert [f"{p.number:03d}_{p.name}" for p in comparison.report.passes] == dumps
+    assert [p.heading.replace(" ", "_") for p in comparison.report.passes] == dumps
+
+
 def test_dumps_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(QCompilerError, match="cannot write IR dumps to"):
@@ -255,10 +282,19 @@ def test_timing_measures_every_pass_and_the_one_that_fails() -> None:
         ("cse", 4, 4, False), ("dce", 4, 3, True), ("crash", 3, 3, None),
     ]
     assert all(p.seconds > 0 and p.peak_growth >= 0 for p in timing.passes)
-    lines = str(timing).splitlines()
-    assert re.fullmatch(r" dce +0\.\d{4} +[\d.]+% +4 -> 3 +changed +\+[\d.]+ MB", lines[3])
-    assert "failed" in lines[4]
-    assert lines[5].split()[0] == "total"
+    rows = timing.rows()
+    assert {len(row) for row in rows} == {len(TIMING_HEADER)}
+    assert [(row[0], row[1], row[4], row[5]) for row in rows] == [
+        ("001", "cse", "4", ""), ("002", "dce", "4 -> 3", "changed"), ("003", "crash", "3", "failed"),
+        ("", "total", "", ""),
+    ]
+    assert sum(float(row[3].rstrip("%")) for row in rows[:-1]) == pytest.approx(100, abs=0.2)  # rounded to 0.1 each
+    assert float(rows[-1][2]) == round(sum(p.seconds for p in timing.passes), 4)
+    growth = sum(p.peak_growth for p in timing.passes)
+    assert rows[-1][6] == f"+{growth / 1e6:.1f} MB"
+    _, dce, crash = str(timing).splitlines()
+    assert re.fullmatch(r"002 dce: \d+\.\d{4} s, 4 -> 3 nodes, changed, peak memory \+[\d.]+ MB", dce)
+    assert re.fullmatch(r"003 crash: \d+\.\d{4} s, 3 nodes, failed, peak memory \+[\d.]+ MB", crash)
 
 
 def test_timing_sees_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from qcompiler.ir import (
     Original,
     Value,
     clone,
+    parse,
     verify,
     walk,
 )
@@ -48,7 +48,8 @@ from qcompiler.ops.contraction import Contraction, Matmul
 from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, Requantize
 from qcompiler.ops.shape import Transpose
 from qcompiler.pass_comparison import Compare, ComparisonReport, IntegerChange, ValueComparison
-from qcompiler.pipeline import Context, Pass, PassResult, Pipeline
+from qcompiler.pass_comparison.report import HEADER
+from qcompiler.pipeline import Context, Instrument, Pass, PassResult, Pipeline
 from qcompiler.target import load_target
 
 Array = NDArray[Any]
@@ -298,8 +299,8 @@ def test_the_sabotaging_pass_and_its_layer_are_named_and_no_other(
     assert f"sabotage: {root}" in str(report)
     assert root.name in str(root)
     assert all(layer in str(root) for layer in done[0].layers)
-    assert next(row[:3] for row in report.rows() if row[0] == "sabotage") == (
-        "sabotage", " + ".join(root.layers), root.name
+    assert next(row[:4] for row in report.rows() if row[1] == "sabotage") == (
+        f"{entry.number:03d}", "sabotage", " + ".join(root.layers), root.name
     )
 
 
@@ -439,7 +440,7 @@ def test_float_noise_is_no_movement(decibels: float, moved: bool) -> None:
     (entry,) = report.passes
     assert [v.name for v in entry.moved] == (["y"] if moved else [])
     assert {v.name: v.after_db for v in entry.values}["y"] == pytest.approx(decibels, abs=2)
-    assert str(report).startswith("dce: 7" if moved else "no pass moved a value")
+    assert str(report).startswith("001 dce: 7" if moved else "no pass moved a value")
 
 
 def test_what_is_no_number_has_moved() -> None:
@@ -450,7 +451,7 @@ def test_what_is_no_number_has_moved() -> None:
 
     report = watched(product(weights), change, {"x": np.ones((4, 8), np.float32)})
     assert [v.name for v in report.passes[0].roots] == ["y"]
-    assert str(report) == "dce: not a number at y in layer (was exact)"
+    assert str(report) == "001 dce: not a number at y in layer (was exact)"
 
 
 def test_infinities_that_stay_have_not_moved() -> None:
@@ -482,8 +483,9 @@ def test_a_program_that_does_not_run_is_reported_and_the_comparison_goes_on() ->
     assert not second.problem
     assert not second.moved
     assert compare.report.moving == (first,)
-    assert str(compare.report).startswith("dce: the program does not run: ")
-    assert compare.report.rows()[0][-1] == first.problem
+    assert str(compare.report).startswith("001 dce: the program does not run: ")
+    (row,) = compare.report.rows()
+    assert (row[0], row[1], row[-1]) == ("001", "dce", first.problem)
 
 
 def test_what_rounding_hides_has_moved_before_it() -> None:
@@ -611,18 +613,38 @@ def test_a_pipeline_runs_under_compare() -> None:
 def test_the_table_names_what_moved() -> None:
     rng, done = np.random.default_rng(2), list[Spoiled]()
     report = watch("mnist_dscnn", passes_with(sabotage(drop_bias, rng, done), "fuse-requantize"))
-    text = StringIO()
-    report.print(text)
-    lines = text.getvalue().splitlines()
-    assert lines[0].split() == ["SQNR", "to", "float", "on", "8", "samples,", "by", "pass"]
-    (row,) = (line for line in lines if "sabotage" in line and "moved first" in line)
-    assert done[0].value in row
-    assert done[0].layers[0] in row
-    assert "integers changed, by at most" in row
-    assert any("calibrate" in line and "exact" in line for line in lines)
-    quiet = StringIO()
-    ComparisonReport(()).print(quiet)
-    assert quiet.getvalue() == "no pass moved a value\n"
+    rows = [dict(zip(HEADER, row, strict=True)) for row in report.rows()]
+    (row,) = (row for row in rows if row["pass"] == "sabotage" and row["what moved"].startswith("moved first"))
+    assert row["value"] == done[0].value
+    assert done[0].layers[0] in row["layers"]
+    assert "integers changed, by at most" in row["what moved"]
+    assert any(row["pass"] == "calibrate" and row["before"] == "exact" for row in rows)
+    assert ComparisonReport(()).rows() == []
+    assert str(ComparisonReport(())) == "no pass moved a value"
+
+
+def test_the_title_says_what_the_decibels_refer_to() -> None:
+    original, data = network("depthwise_net")
+    stages: list[Graph] = []
+
+    class Keep(Instrument):
+        def after_pass(self, index: int, current: Pass, graph: Graph, changed: bool) -> None:
+            if current.name in ("calibrate", "realize"):
+                stages.append(clone(graph))
+
+    passes = "simplify,legalize,annotate,calibrate,realize"
+    Pipeline.parse(passes).run(clone(original), Context(TARGET, open_data(data, original)), [Keep()])
+    titles = []
+    for start in (original, *stages):
+        compare = Compare(data, samples=3)
+        Pipeline.parse("dce").run(clone(start), Context(), [compare])
+        titles.append(compare.report.title)
+    given = Compare(data, original, samples=3)
+    Pipeline.parse("dce").run(clone(stages[-1]), Context(), [given])
+    assert titles == [
+        f"SQNR to the {kind} program at the start on 3 samples, by pass" for kind in ("float", "simulated", "integer")
+    ]
+    assert given.report.title == "SQNR to the float original on 3 samples, by pass"
 
 
 def test_losses_are_those_of_the_layer_itself() -> None:
@@ -630,3 +652,19 @@ def test_losses_are_those_of_the_layer_itself() -> None:
     assert ValueComparison("v", (), math.inf, 45, sources_db=42).loss_db == 0
     assert ValueComparison("v", (), math.inf, math.inf).loss_db == 0
     assert str(ValueComparison("v", ("a", "b"), math.inf, -math.inf)) == "no signal at v in a + b (was exact)"
+
+
+def test_a_sum_that_is_held_in_the_range_of_its_relu_did_not_move() -> None:
+    """Most of the sum is cut off, and so is the signal that its error is measured against."""
+    graph = parse("""// qir 1
+graph @residual(%a: f32[N,256] original("a"), %b: f32[N,256] original("b")) -> (y: f32[N,256]) {
+  %s = add %a, %b -> f32[N,256] original("sum") loc("add")
+  %y = relu %s -> f32[N,256] original("y") loc("act")
+  return %y
+}
+""")
+    rng = np.random.default_rng(3)
+    data = {name: rng.normal(-2, 1.5, (16, 256)).astype(np.float32) for name in ("a", "b")}
+    comparison = Compare(data)
+    qcompiler.compile(graph, target="tpu-int8", data=data, instruments=[comparison])
+    assert [entry.name for entry in comparison.report.moving] == ["calibrate"]
