@@ -99,7 +99,12 @@ def _index(targets: Iterable[str]) -> str:
 
 
 def _passes() -> str:
-    blocks = ["Options stand in braces in pipeline text: `calibrate{method=minmax}`."]
+    from qcompiler.rewrite import RULES, describe
+
+    blocks = [
+        "Options stand in braces in pipeline text: `calibrate{method=minmax}`. Rules of yours can "
+        "[join](../writing-a-pass.md#registering) those of a pass that lists any."
+    ]
     for name, cls in sorted(built_in(PASSES)):
         blocks += [f"## {name}", prose(cls.__doc__)]
         blocks.append(" ".join(f"{label.capitalize()} {words}." for label, words in describe_conditions(cls)))
@@ -109,6 +114,10 @@ def _passes() -> str:
             for o in options_of(cls).values()
         ]
         blocks.append(table(("option", "type", "default", "meaning", "allowed"), rows) if rows else "No options.")
+        rules = [cls for rule, cls in built_in(RULES) if name in cls.into]
+        if rules:
+            described = [(f"`{r.name}`", r.replaces, inline(r.text)) for r in describe(rules)]
+            blocks.append(table(("rule", "replaces", "in short"), described))
     blocks += ["## Aliases", table(("name", "stands for"), [(f"`{n}`", f"`{text}`") for n, text in ALIASES.items()])]
     return page("Passes", *blocks)
 

@@ -24,11 +24,14 @@ import qcompiler.ops
 import qcompiler.passes
 from qcompiler.errors import QCompilerError
 from qcompiler.registry import Definition, loading, registries
+from qcompiler.rewrite import check_destinations
 
 GROUP = "qcompiler.plugins"
 """The group of entry points that are plugins."""
 NO_PLUGINS = "QCOMPILER_NO_PLUGINS"
 """The environment variable that keeps plugins out, unless it is empty or 0."""
+
+_COMPILER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,14 @@ def load() -> None:
 
     Raises:
         QCompilerError: a plugin cannot be loaded; names it and its distribution. Nothing of that plugin is registered,
-            and the next call tries it anew.
+            and the next call tries it anew. Or a rule goes into a pass that will not use it.
     """
     _load_built_in()
-    if not is_enabled():
-        return
-    for plugin, entry_point in _entry_points().items():
+    for plugin, entry_point in _entry_points().items() if is_enabled() else ():
         if plugin not in _loaded:
             _load(plugin, entry_point)
             _loaded[plugin] = entry_point
+    check_destinations()
 
 
 def load_file(path: str | Path) -> None:
@@ -90,20 +92,18 @@ def load_file(path: str | Path) -> None:
             found="another kind of file" if path.exists() else "no such file",
         )
     place = path.resolve()
-    before = set(sys.modules)
-    # A file that is named like a module, such as json.py, must not stand in for it; so may none beside it.
-    sys.path.append(str(place.parent))
+    modules = dict(sys.modules)
     try:
-        with loading(owner):
+        with loading(owner), _searching(place.parent):
             _forget(owner)
             _run(place)
     except (Exception, SystemExit) as error:
-        for module in set(sys.modules) - before:
-            if _lies_in(getattr(sys.modules[module], "__file__", None), place.parent):
-                del sys.modules[module]
+        # Modules whose definitions were taken back are forgotten too; those of an earlier run are there again.
+        for name, module in list(sys.modules.items()):
+            if modules.get(name) is not module and _lies_in(getattr(module, "__file__", None), place.parent):
+                del sys.modules[name]
+        sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
         raise _file_error(owner, place, error) from error
-    finally:
-        sys.path.remove(str(place.parent))
 
 
 def is_enabled() -> bool:
@@ -191,6 +191,22 @@ def _load(plugin: Plugin, entry_point: EntryPoint) -> None:
         raise _load_error(plugin, error) from error
 
 
+@contextmanager
+def _searching(folder: Path) -> Iterator[None]:
+    """A scope in which modules are found in ``folder``, too.
+
+    It comes last: a file that is named like an installed module, such as ``json.py``, must not stand in for it.
+    """
+    known = str(folder) in sys.path
+    if not known:
+        sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        if not known:
+            sys.path.remove(str(folder))
+
+
 def _forget(owner: str) -> None:
     """Take out what was registered under ``owner``, so that it can be registered anew."""
     for registry in registries():
@@ -211,8 +227,10 @@ def _run(place: Path) -> None:
 
 
 def _lies_in(file: str | None, folder: Path) -> bool:
-    """Whether a module's file is one of the user's in ``folder``, and of no package installed below it."""
-    return file is not None and Path(file).is_relative_to(folder) and "site-packages" not in Path(file).parts
+    """Whether a module's file is one of the user's in ``folder``, not the compiler's nor an installed package's."""
+    if file is None or not Path(file).is_relative_to(folder) or Path(file).is_relative_to(_COMPILER):
+        return False
+    return "site-packages" not in Path(file).relative_to(folder).parts
 
 
 def _file_error(owner: str, place: Path, error: BaseException) -> QCompilerError:

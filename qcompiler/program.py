@@ -155,7 +155,8 @@ def load(folder: str | Path) -> Program:
         figures = dict(manifest.get("figures", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
-            f"{folder} is no compiled program: {error}", expected=f"a folder with {MANIFEST}"
+            f"{folder} is no compiled program: {getattr(error, 'strerror', None) or error}",
+            expected=f"a folder with {MANIFEST}"
         ) from error
     for name, expected in hashes.items():
         path = folder / name

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +27,7 @@ from qcompiler.cli.terminal import print_error
 from qcompiler.errors import QCompilerError
 
 _BUG = "This is a bug in qcompiler: please report it with the command and the text above."
+_FOREIGN = "The mistake is probably in {}, which is no part of qcompiler."
 
 
 class _Commands(TyperGroup):
@@ -78,7 +81,7 @@ def _options(
     no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Start without the installed plugins.")] = False,
     load: Annotated[
         list[Path] | None,
-        typer.Option("--load", metavar="FILE.py", help="Run a file that registers passes, rules, ops; may be repeated."),
+        typer.Option("--load", metavar="FILE.py", help="Run a file that registers passes, rules, ops; repeatable."),
     ] = None,
 ) -> None:
     """Compile float neural networks to exact integer-only programs for named targets."""
@@ -106,5 +109,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="qcompiler")
     except Exception as error:
-        error.add_note(_BUG)
-        raise
+        foreign = _foreign_module(error)
+        error.add_note(_FOREIGN.format(foreign) if foreign else _BUG)
+        raise error.with_traceback(_without_command_frames(error.__traceback__)) from error.__cause__
+
+
+def _foreign_module(error: BaseException) -> str | None:
+    """The innermost module in the traceback that registered something and is no part of qcompiler."""
+    from qcompiler.registry import registries
+
+    registered = {d.module.split(".")[0] for registry in registries() for d in registry.definitions().values()}
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    foreign = [m for m in modules if m.split(".")[0] in registered - {"qcompiler"}]
+    return foreign[-1] if foreign else None
+
+
+def _without_command_frames(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the command on, without the frames of the library that parsed its arguments."""
+    start = trace
+    while start is not None and not start.tb_frame.f_globals.get("__name__", "").endswith("_command"):
+        start = start.tb_next
+    return start or trace

@@ -16,7 +16,12 @@ _STYLES = {"heading": "bold", "added": "green", "removed": "red", "changed": "ye
 
 
 def diff_command(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A .qir file, an ONNX model, a compiled or a crash folder.")],
+    before: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A", help="A .qir file, an ONNX model or the folder of a compiled program or of a crash reproducer."
+        ),
+    ],
     after: Annotated[Path, typer.Argument(metavar="B", help="Another, such as a later stage of the same program.")],
     layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Show this layer alone.")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print counts alone, in one line.")] = False,

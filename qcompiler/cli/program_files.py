@@ -50,7 +50,7 @@ def _read_folder(folder: Path) -> Graph:
         return read_reproducer(folder).graph
     if not (folder / MANIFEST).is_file():
         raise QCompilerError(
-            f"folder {str(folder)!r} holds no program",
+            f"{folder} is no compiled program and no crash reproducer",
             expected=f"the folder of a compiled program, with {MANIFEST}, or of a crash reproducer, with {REPRODUCER}",
             fix="give such a folder, an ONNX model or a .qir file",
         )

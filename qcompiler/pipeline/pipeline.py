@@ -104,7 +104,12 @@ class _Run:
 
     def transform(self, current: Pass) -> bool:
         """Run a pass; returns whether the program changed."""
-        result = current.run(self.graph, self.context)
+        try:
+            result = current.run(self.graph, self.context)
+        except Exception as error:
+            if not isinstance(error, QCompilerError):
+                error.add_note(f"in pass {current.name!r} of module {type(current).__module__}")
+            raise
         self.graph = result.graph
         content = _content_hash(self.graph)
         changed = content != self.content

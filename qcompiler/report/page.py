@@ -33,7 +33,8 @@ def write_page(path: str | Path, stages: Sequence[Stage]) -> None:
         part.replace(path)
     except OSError as error:
         raise QCompilerError(
-            f"cannot write {str(path)!r}: {error.strerror or error}", fix="name a file in a folder that exists and may be written"
+            f"cannot write {str(path)!r}: {error.strerror or error}",
+            fix="name a file in a folder that exists and may be written",
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -34,6 +34,19 @@ class RewriteBuilder(Builder):
         loc: Loc | None = None,
         origin: Origin | None = None,
     ) -> Node:
+        """Create a node, as :meth:`Builder.create` does.
+
+        Raises:
+            QCompilerError: ``op`` is no op, an operand is no value, or their types do not fit.
+        """
+        if not isinstance(op, Op):
+            raise QCompilerError(f"builds with {op!r}", expected="an op with its attributes, such as Relu()")
+        for operand in operands:
+            if not isinstance(operand, Value):
+                raise QCompilerError(
+                    f"gives {op.name} an operand that is no value", found=repr(operand),
+                    fix="make numbers a constant: b.constant(2.0)",
+                )
         try:
             node = super().create(op, operands, elem=elem, loc=loc, origin=origin)
         except QCompilerError as error:

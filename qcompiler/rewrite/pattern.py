@@ -27,7 +27,17 @@ class SubPattern:
     constraints: tuple[Constraint, ...] = ()
 
     def where(self, *constraints: Constraint) -> Self:
-        """The same part with further demands on its value."""
+        """The same part with further demands on its value.
+
+        Raises:
+            QCompilerError: one of them is no constraint.
+        """
+        for constraint in constraints:
+            if not isinstance(constraint, Constraint):
+                raise QCompilerError(
+                    "a pattern demands something that is no constraint", found=repr(constraint),
+                    fix="use one such as one_use, or wrap a function: Constraint('what it is', lambda value: ...)",
+                )
         made = copy.copy(self)
         made.constraints = (*self.constraints, *constraints)
         return made

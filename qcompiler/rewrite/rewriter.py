@@ -29,7 +29,7 @@ class Rewriter:
     def __init__(self, graph: Graph, rules: Iterable[Rule]) -> None:
         self.graph = graph
         self.counts: Counter[str] = Counter()
-        self._rules = [trace(rule) for rule in rules]
+        self._rules = [trace(rule) for rule in ([rules] if isinstance(rules, Rule) else rules)]
         self._by_op: dict[type[Op], list[TracedRule]] = {}
         # Worked out once: putting reasons into words for nobody would cost more than the rewriting.
         self._curious = [

@@ -93,6 +93,11 @@ def trace(rule: Rule) -> TracedRule:
     Raises:
         QCompilerError: the pattern is malformed, or ``rewrite`` takes other operands; names the rule.
     """
+    if not isinstance(rule, Rule):
+        raise QCompilerError(
+            f"{rule!r} is no rule", expected="an instance of a subclass of Rule",
+            fix=f"give {rule.__name__}()" if isinstance(rule, type) else None,
+        )
     parameters, taken = _parameters(rule.pattern)[1:], _parameters(rule.rewrite)[2:]
     if [(p.name, p.kind) for p in parameters] != [(p.name, p.kind) for p in taken]:
         raise QCompilerError(

@@ -110,7 +110,9 @@ def test_an_instrument_that_fails_on_a_failure_hides_nothing() -> None:
     lines: list[str] = []
     with pytest.raises(KeyError, match="a bug") as caught:
         Pipeline.parse("crash").run(float_program(), Context(), [Log("outer", lines), Broken()])
-    assert caught.value.__notes__ == ["Broken: the disk is full"]
+    assert caught.value.__notes__ == [
+        "in pass 'crash' of module sample_passes", "Broken: the disk is full",
+    ]
     assert lines[-1] == "outer failed 0 crash 3 KeyError"
 
 

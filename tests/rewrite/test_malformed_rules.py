@@ -10,15 +10,29 @@ import pytest
 from sample_rules import Program, exact_text, made_rule
 
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import ConstantArray, Fact, Graph, verify
+from qcompiler.ir import ConstantArray, Fact, Graph, Value, verify
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.activation import Clip, Exp, Relu, Sigmoid, Tanh
-from qcompiler.ops.binary import Add, Sub
+from qcompiler.ops.binary import Add, Mul, Sub
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import Cast
 from qcompiler.ops.shape import Reshape
 from qcompiler.ops.slicing import Split
-from qcompiler.rewrite import Mode, RewriteBuilder, apply, convert, describe, is_constant, sweep
+from qcompiler.rewrite import (
+    Match,
+    Mode,
+    Operand,
+    OpPattern,
+    Outcome,
+    Pattern,
+    RewriteBuilder,
+    Rule,
+    apply,
+    convert,
+    describe,
+    is_constant,
+    sweep,
+)
 from qcompiler.target import Violation
 
 
@@ -330,3 +344,28 @@ def test_declining_after_building_leaves_no_trace(seed: int) -> None:
     assert calls > 15
     assert exact_text(q.graph) == before
     assert len(q.graph) == count
+
+
+def test_slips_of_beginners_are_put_into_words() -> None:
+    class Doubled(Rule):
+        """Relu to something wrong."""
+
+        def __init__(self, wrong: Any) -> None:
+            self.wrong = wrong
+
+        def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+            return p.relu(x)
+
+        def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+            return self.wrong(b, x)  # type: ignore[no-any-return]
+
+    p = Program()
+    graph = p.finish(p(Relu(), p.input()))
+    with pytest.raises(QCompilerError, match=r"operand that is no value[\s\S]*2\.0[\s\S]*b\.constant"):
+        apply(graph, [Doubled(lambda b, x: b(Mul(), x, 2.0))])
+    with pytest.raises(QCompilerError, match=r"Mul[\s\S]*an op with its attributes"):
+        apply(graph, [Doubled(lambda b, x: b(Mul, x, x))])
+    with pytest.raises(QCompilerError, match=r"no constraint[\s\S]*wrap a function"):
+        Operand("x").where(lambda value: True)  # type: ignore[arg-type]
+    with pytest.raises(QCompilerError, match=r"no rule[\s\S]*give Doubled\(\)"):
+        apply(graph, [Doubled])  # type: ignore[list-item]
