@@ -156,7 +156,7 @@ def load(folder: str | Path) -> Program:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
             f"{folder} is no compiled program: {getattr(error, 'strerror', None) or error}",
-            expected=f"a folder with {MANIFEST}"
+            expected=f"a folder with {MANIFEST}",
         ) from error
     for name, expected in hashes.items():
         path = folder / name

@@ -60,8 +60,15 @@ def test_every_value_of_every_program_is_found(graph: Graph) -> None:
     assert set(all_values(graph)) <= set(names)
     for value in all_values(graph):
         assert value in find_values(graph, names, names[value])
-        if isinstance(value.origin, Original) and value.origin.name not in names.values():
+        # An empty name is one that a user forgot: ONNX has no value of that name.
+        if isinstance(value.origin, Original) and value.origin.name not in ("", *names.values()):
             assert value in find_values(graph, names, value.origin.name)
+
+
+@given(graphs)
+def test_the_empty_name_stands_for_nothing(graph: Graph) -> None:
+    with pytest.raises(QCompilerError, match="the name of the value is empty"):
+        find_values(graph, value_names(graph), "")
 
 
 @given(graphs)
