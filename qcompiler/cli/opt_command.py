@@ -101,6 +101,8 @@ def opt_command(
     refuse_shapes_of_program(Path("stdin.qir" if file == "-" else file), batch, shapes)
     if split_input_file and output is not None:
         raise QCompilerError("several programs do not fit one file", fix="leave out --output; they are printed")
+    if dump_ir is not None:
+        _refuse_dumps(file, dump_ir, split_input_file)
     reproducer = None if split_input_file else _read_reproducer(file)
     if reproducer and pipeline is None:
         pipeline = reproducer.pipeline
@@ -185,6 +187,21 @@ def _parse_program(text: str) -> tuple[Graph, Mapping[Value, str]]:
     graph, names = parse_with_names(text)
     verify(graph)
     return graph, names
+
+
+def _refuse_dumps(file: str, folder: Path, split_input_file: bool) -> None:
+    """Refuse a folder for dumps in which they would take the place of the input, or of one another.
+
+    Raises:
+        QCompilerError: they would.
+    """
+    if split_input_file:
+        raise QCompilerError("--dump-ir takes the dumps of one program", found="--split-input-file")
+    if Path(file).resolve().parent == folder.resolve():
+        raise QCompilerError(
+            f"--dump-ir {str(folder)!r} holds the input {file!r}", found="dumps of an earlier run, which would go",
+            fix="name another folder",
+        )
 
 
 def _check_output(path: Path) -> None:

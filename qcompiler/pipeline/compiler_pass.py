@@ -79,6 +79,7 @@ class Context:
         return self.data
 
     def warn(self, message: str) -> None:
+        """Tell the user something, in one sentence; it does not stop the compilation."""
         self.warnings.append(message)
 
 

@@ -99,7 +99,7 @@ class CrashReproducer(Instrument):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
         except OSError as problem:
-            raise QCompilerError(f"cannot write reproducer {self.folder}: {problem}") from problem
+            raise QCompilerError(f"cannot write reproducer {self.folder}: {problem.strerror or problem}") from problem
         try:
             self._write(staging, Pipeline(tuple(self._passes[index:])), self._kept, error)
             if self.folder.exists():
@@ -107,7 +107,7 @@ class CrashReproducer(Instrument):
             staging.chmod(0o755)
             staging.rename(self.folder)
         except OSError as problem:
-            raise QCompilerError(f"cannot write reproducer {self.folder}: {problem}") from problem
+            raise QCompilerError(f"cannot write reproducer {self.folder}: {problem.strerror or problem}") from problem
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         self.written = self.folder
@@ -168,7 +168,8 @@ def read_reproducer(folder: str | Path) -> Reproducer:
             target = Target(descriptor, str(folder / _TARGET))
         data = (load_file(folder / _DATA) or None) if (folder / _DATA).exists() else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise QCompilerError(f"{folder} is no reproducer: {error}", expected=f"a folder with {MANIFEST}") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise QCompilerError(f"{folder} is no reproducer: {reason}", expected=f"a folder with {MANIFEST}") from error
     return Reproducer(read_program(folder / _PROGRAM), pipeline, target, data)
 
 

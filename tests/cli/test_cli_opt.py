@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import qcompiler
 from cli.command_line import invoke, nothing_left_behind, refuse, succeed
+from qcompiler import plugins
 from qcompiler.calibration.data import open_data
 from qcompiler.cli.application import app
 from qcompiler.cli.terminal import print_table
@@ -44,6 +45,7 @@ COMPILE = ("compile", "model.onnx", *TARGET, "--data", "calib.npz", "-o", "build
 @pytest.fixture(autouse=True)
 def _programs() -> Iterator[None]:
     Path("a.qir").write_text(PROGRAM)
+    plugins.load()
     with PASSES.temporary():
         yield
 
@@ -273,6 +275,7 @@ def test_a_reproducer_replays_the_crash(
         runner = CliRunner()
         first = runner.invoke(app, [*command, "--crash-reproducer", "deep/crash"])
         # A note, which Python prints behind the traceback.
+        assert first.exception is not None
         assert first.exception.__notes__[-1] == "reproducer: qcompiler opt deep/crash"
         assert "reproducer" not in first.stderr
         assert not Path("build").exists()
@@ -308,3 +311,14 @@ def test_the_same_samples_give_the_same_program_as_compile() -> None:
     succeed("opt", "model.onnx", "-p", pipeline, *TARGET, "-d", "calib.npz", "-o", "out.qir")
     succeed(*COMPILE)
     assert read_program(Path("out.qir")) == qcompiler.load("build").graph
+
+
+def test_dumps_do_not_take_the_place_of_the_input() -> None:
+    succeed("opt", "model.onnx", "-p", "canonicalize,dce", "--dump-ir", "ir")
+    again = ("opt", "ir/001_canonicalize.qir", "-p", "cse", "--dump-ir")
+    refuse(*again, "ir", naming=("holds the input", "another folder"))
+    succeed(*again, "other")
+    assert sorted(path.name for path in Path("ir").glob("*.qir")) == [
+        "000_import.qir", "001_canonicalize.qir", "002_dce.qir",
+    ]
+    refuse("opt", "a.qir", "-p", "cse", "--split-input-file", "--dump-ir", "new", naming=("--split-input-file",))
