@@ -33,9 +33,10 @@ def list_passes(context: typer.Context) -> None:
 
 @passes_application.command("show")
 def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass.")]) -> None:
-    """Show what a pass does, what it needs and leaves, and its options."""
+    """Show what a pass does, what it needs and leaves, its options and its rules."""
     from qcompiler import plugins
     from qcompiler.pipeline import ALIASES, PASSES, describe_conditions
+    from qcompiler.rewrite import RULES, describe
 
     plugins.load()
     if name in ALIASES:
@@ -54,6 +55,10 @@ def show_pass(name: Annotated[str, typer.Argument(metavar="NAME", help="A pass."
         print_table(options, ("option", "type", "default", "help", "allowed"))
     else:
         typer.echo("It has no options.")
+    rules = describe(cls for cls in RULES.values() if name in cls.into)
+    if rules:
+        typer.echo()
+        print_table([(r.name, r.replaces, r.text) for r in rules], ("rule", "replaces", "in short"))
 
 
 def _documentation(cls: type[Pass]) -> str:

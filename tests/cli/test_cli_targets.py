@@ -11,6 +11,7 @@ import pytest
 from cli.command_line import descriptor_with, refuse, succeed, write_target
 from qcompiler import plugins
 from qcompiler.pipeline import ALIASES, PASSES
+from qcompiler.rewrite import RULES
 from qcompiler.target import built_in_targets, load_target
 
 
@@ -147,3 +148,12 @@ def test_a_folder_of_the_user_does_not_hide_ours() -> None:
     Path("passes").mkdir()
     assert "tpu-int8" in succeed("targets")
     assert "legalize" in succeed("passes")
+
+
+def test_passes_show_lists_the_rules_of_a_pass() -> None:
+    shown = succeed("passes", "show", "canonicalize")
+    rules = [name for name, cls in RULES.items() if "canonicalize" in cls.into]
+    assert len(rules) >= 12
+    for name in rules:
+        assert re.search(rf"^{name} +\S", shown, re.MULTILINE)
+    assert "replaces" not in succeed("passes", "show", "cse")
