@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qcompiler.errors import QCompilerError
@@ -47,7 +49,7 @@ def apply(graph: Graph, rules: Iterable[Rule], *, limit: int | None = None) -> R
     most = _REWRITES_AT_LEAST + _REWRITES_PER_NODE * len(graph)
     done = 0
     worklist = _Worklist()
-    with graph.watched_by(worklist):
+    with graph.watched_by(worklist), _without_garbage_collection():
         while True:
             before = done
             worklist.fill(graph)
@@ -64,6 +66,22 @@ def apply(graph: Graph, rules: Iterable[Rule], *, limit: int | None = None) -> R
             # Changes wake their neighbours; patterns that look further are found by another round over everything.
             if done == before:
                 return RewriteResult(graph, done > 0, rewriter.counts)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """A scope in which Python does not look for cycles; it does so again, if it did before, when the scope is left.
+
+    A large program makes each search long, and few of them find much: erased nodes are small beside what stays.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def sweep(graph: Graph, rules: Iterable[Rule], *, reverse: bool = False) -> RewriteResult:

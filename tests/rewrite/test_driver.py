@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sample_rules import Program, exact_text, made_rule, ops, recording_rule
 
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Node, Op, Untraced, Value, clone, verify
 from qcompiler.ops.activation import Abs, Exp, Negate, Relu, Sigmoid, Tanh
 from qcompiler.ops.binary import Add, Sub
@@ -229,3 +231,23 @@ def test_an_empty_program_and_no_rules() -> None:
     q.finish(q(Exp(), q.input()))
     assert not apply(q.graph, []).changed
     assert not sweep(q.graph, []).changed
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_as_before(enabled: bool) -> None:
+    def fail(b: Any, m: Any, x: Any) -> Any:
+        seen.append(gc.isenabled())
+        raise QCompilerError("stop")
+
+    seen: list[bool] = []
+    p = Program()
+    graph = p.finish(p(Relu(), p.input()))
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(QCompilerError, match="stop"):
+            apply(graph, [made_rule(lambda p, x: p.relu(x), fail, "stops")])
+        assert gc.isenabled() is enabled
+        assert seen == [False]
+    finally:
+        (gc.enable if before else gc.disable)()
