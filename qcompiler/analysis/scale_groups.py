@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import networkx as nx
-
 from qcompiler.ir import Builder, Graph, Node
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.target import Target
@@ -58,6 +56,9 @@ class _Ties:
         self.graph = graph
         self.intervals = intervals
         self.cut_ratio = cut_ratio
+        # Imported where it is needed: it takes a seventh of the time in which a command starts.
+        import networkx as nx
+
         self.sets = nx.utils.UnionFind()
         self.groups: dict[Node, _Group] = {}
 
