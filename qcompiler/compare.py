@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from qcompiler import numerics
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
 from qcompiler.ops.binary import Add
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.fused import bound_symbols
 from qcompiler.ops.normalization import BatchNorm
-from qcompiler.ops.quantization import Clamp
+from qcompiler.ops.quantization import Clamp, FakeQuant
 from qcompiler.ops.quantized import parameters
 
 Array = NDArray[Any]
@@ -200,18 +201,64 @@ def in_original_terms(value: Value, real: Array) -> Array:
 
 def _values(program: Graph, values: Mapping[str, Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Real numbers of the given values."""
-    if not any(isinstance(v.type.elem, Affine) for node in program.nodes for v in node.results):
-        return dict(zip(values, FloatSession(program, list(values.values())).run(feeds), strict=True))
-    names = {value: name for name, value in values.items()}
-    found: dict[str, Array] = {}
+    held = run_values(program, list(values.values()), feeds)
+    return {name: real_numbers(held[value]) for name, value in values.items()}
+
+
+def run_values(program: Graph, values: Sequence[Value], feeds: Mapping[str, Array]) -> dict[Value, Tensor]:
+    """Run a program at any stage and keep what some of its values hold, those inside of kernels included.
+
+    Raises:
+        QCompilerError: the feeds do not fit the program, or it cannot be run.
+    """
+    is_float = not any(isinstance(v.type.elem, Affine) for v in (*program.inputs, *_results(program)))
+    if is_float and all(v.producer is None or v.producer.graph is program for v in values):
+        arrays = FloatSession(program, list(values)).run(feeds)
+        return {value: Tensor(value.type, array) for value, array in zip(values, arrays, strict=True)}
+    wanted = set(values)
+    found: dict[Value, Tensor] = {}
 
     def observe(value: Value, tensor: Tensor) -> None:
-        if value in names:
-            is_real = not isinstance(tensor.type.elem, Affine)
-            found[names[value]] = tensor.data if is_real else numerics.dequantize(tensor.data, parameters(tensor.type))
+        if value in wanted:
+            found[value] = tensor
 
     reference.run(program, feeds, observe)
     return found
+
+
+def _results(program: Graph) -> Iterator[Value]:
+    for node in walk(program):
+        yield from node.results
+
+
+def real_numbers(tensor: Tensor) -> Array:
+    """The real numbers that a tensor stands for."""
+    is_quantized = isinstance(tensor.type.elem, Affine)
+    return numerics.dequantize(tensor.data, parameters(tensor.type)) if is_quantized else tensor.data
+
+
+def check_float_original(original: Graph, program: Graph, fix: str) -> None:
+    """Refuse to compare with what is not the float program that ``program`` comes from.
+
+    Args:
+        original: the program to compare with.
+        program: a later stage of it.
+        fix: what to do where ``original`` is not float.
+
+    Raises:
+        QCompilerError: ``original`` is not float, or has other inputs.
+    """
+    for node in walk(original):
+        if isinstance(node.op, FakeQuant) or any(isinstance(v.type.elem, Affine) for v in node.results):
+            raise QCompilerError(
+                "the program to compare with is not float", layer=node.layer or None, found=node.op.name, fix=fix
+            )
+    inputs = [{v.name: str(v.type) for v in g.inputs} for g in (original, program)]
+    if inputs[0] != inputs[1]:
+        raise QCompilerError(
+            "the two programs have different inputs, so that their values cannot be compared",
+            expected=str(inputs[0]), found=str(inputs[1]), fix="give two stages of one program",
+        )
 
 
 def is_limited(value: Value) -> bool:

@@ -10,30 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.analysis.value_description import HeldNumbers, held_numbers
-from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.calibration.data import CalibrationData
 from qcompiler.compare import (
     ValueDifference,
     activations,
+    check_float_original,
     compare,
     in_original_terms,
     is_limited,
+    real_numbers,
+    run_values,
     sqnr_db,
     within_range,
 )
-from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Graph, Original, Tensor, Value, walk
-from qcompiler.numerics import dequantize
+from qcompiler.ir import Graph, Original, Tensor, Value
 from qcompiler.ops.constant import constant_value
-from qcompiler.ops.quantization import FakeQuant
-from qcompiler.ops.quantized import parameters
 
 Array = NDArray[Any]
 
 SAMPLES = 64
 """At most so many samples are run."""
 _BATCH = 8
+_NOT_FLOAT = "give the ONNX model, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ def measure_values(
         QCompilerError: the program cannot be run, or ``original`` is not float or has other inputs.
     """
     if original is not None:
-        _check_original(original, graph)
+        check_float_original(original, graph, _NOT_FLOAT)
     wanted = [v for v in values if constant_value(v) is None]
     runs = list(_runs(data))
-    held = [_run(graph, wanted, feeds) for feeds in runs]
+    held = [run_values(graph, wanted, feeds) for feeds in runs]
     originals = _originals(original, wanted, runs) if original is not None else {}
     count = sum(len(next(iter(feeds.values()), ())) for feeds in runs)
     found = {}
@@ -89,7 +88,7 @@ def recovered_values(original: Graph, graph: Graph, data: CalibrationData, name:
     Raises:
         QCompilerError: ``original`` is not float or has other inputs.
     """
-    _check_original(original, graph)
+    check_float_original(original, graph, _NOT_FLOAT)
     return [d for d in compare(original, graph, data.first(_BATCH)) if d.name == name and d.recovered]
 
 
@@ -100,23 +99,6 @@ def _runs(data: CalibrationData) -> Iterator[Mapping[str, Array]]:
         count += len(next(iter(feeds.values()), ()))
         if count >= SAMPLES:
             return
-
-
-def _run(graph: Graph, values: Sequence[Value], feeds: Mapping[str, Array]) -> dict[Value, Tensor]:
-    holds_integers = any(isinstance(v.type.elem, Affine) for node in walk(graph) for v in node.results)
-    outside = {*graph.inputs, *(v for node in graph.nodes for v in node.results)}
-    if not holds_integers and outside.issuperset(values):
-        arrays = FloatSession(graph, list(values)).run(feeds)
-        return {v: Tensor(v.type, a) for v, a in zip(values, arrays, strict=True)}
-    found: dict[Value, Tensor] = {}
-    wanted = set(values)
-
-    def observe(value: Value, tensor: Tensor) -> None:
-        if value in wanted:
-            found[value] = tensor
-
-    reference.run(graph, feeds, observe)
-    return found
 
 
 def _originals(
@@ -138,24 +120,7 @@ def _errors(value: Value, tensors: Sequence[Tensor], expected: Sequence[Array]) 
     is stored within the range of an activation is compared with its original in that range."""
     found, wanted = [], []
     for tensor, array in zip(tensors, expected, strict=True):
-        is_quantized = isinstance(tensor.type.elem, Affine)
-        real = dequantize(tensor.data, parameters(tensor.type)) if is_quantized else tensor.data
-        found.append(in_original_terms(value, real).reshape(-1))
+        found.append(in_original_terms(value, real_numbers(tensor)).reshape(-1))
         wanted.append((within_range(value, array) if is_limited(value) else array).reshape(-1))
     first, second = np.concatenate(wanted), np.concatenate(found)
     return sqnr_db(first, second), float(np.abs(first.astype(np.float64) - second).max(initial=0))
-
-
-def _check_original(original: Graph, graph: Graph) -> None:
-    for node in walk(original):
-        if isinstance(node.op, FakeQuant) or any(isinstance(v.type.elem, Affine) for v in node.results):
-            raise QCompilerError(
-                "the program to compare with is not float", layer=node.layer or None, found=node.op.name,
-                fix="give the ONNX model, or leave it out",
-            )
-    inputs = [{v.name: str(v.type) for v in g.inputs} for g in (original, graph)]
-    if inputs[0] != inputs[1]:
-        raise QCompilerError(
-            "the two programs have different inputs, so that their values cannot be compared",
-            expected=str(inputs[0]), found=str(inputs[1]), fix="give two stages of one program",
-        )

@@ -87,20 +87,7 @@ def write_graph_page(
 
 def _differences(original: Graph, graph: Graph, data: Path) -> list[ValueDifference]:
     from qcompiler.calibration.data import open_data
-    from qcompiler.compare import compare
-    from qcompiler.ir import Affine, walk
-    from qcompiler.ops.quantization import FakeQuant
+    from qcompiler.compare import check_float_original, compare
 
-    for node in walk(original):
-        if isinstance(node.op, FakeQuant) or any(isinstance(v.type.elem, Affine) for v in node.results):
-            raise QCompilerError(
-                "the program given with --against is not float", layer=node.layer or None, found=node.op.name,
-                fix="give the ONNX model, or leave --data out",
-            )
-    inputs = [{v.name: str(v.type) for v in g.inputs} for g in (original, graph)]
-    if inputs[0] != inputs[1]:
-        raise QCompilerError(
-            "the two programs have different inputs, so that their values cannot be compared",
-            expected=str(inputs[0]), found=str(inputs[1]), fix="give two stages of one program",
-        )
+    check_float_original(original, graph, "give the ONNX model, or leave --data out")
     return compare(original, graph, open_data(data, original).first(_SAMPLES))

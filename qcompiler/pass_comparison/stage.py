@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler import numerics
-from qcompiler.backends import reference
-from qcompiler.backends.ort import FloatSession
-from qcompiler.compare import in_original_terms, is_limited, sqnr_db, within_range
+from qcompiler.compare import in_original_terms, is_limited, real_numbers, run_values, sqnr_db, within_range
 from qcompiler.ir import Affine, Graph, Original, Scalar, Tensor, Value
 from qcompiler.ir.node import Loc
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import Dequantize, FakeQuant
-from qcompiler.ops.quantized import parameters
 
 Array = NDArray[Any]
 
@@ -159,10 +155,9 @@ def originals(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     Raises:
         QCompilerError: the feeds do not fit the program, or it cannot be run.
     """
-    kind = kind_of(graph)
     last = {key.name: value for key, value in keyed_values(graph, Kind.INTEGER).items()}
-    numbers = _run(graph, kind, list(last.values()), feeds)
-    return {name: in_original_terms(value, _real(numbers[value])) for name, value in last.items()}
+    numbers = run_values(graph, list(last.values()), feeds)
+    return {name: in_original_terms(value, real_numbers(numbers[value])) for name, value in last.items()}
 
 
 def measure(graph: Graph, feeds: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[Stage, dict[Value, Key]]:
@@ -176,34 +171,13 @@ def measure(graph: Graph, feeds: Mapping[str, Array], expected: Mapping[str, Arr
     """
     kind = kind_of(graph)
     values = {key: value for key, value in keyed_values(graph, kind).items() if key.name in expected}
-    numbers = _run(graph, kind, list(values.values()), feeds)
+    numbers = run_values(graph, list(values.values()), feeds)
     held = {key: _held(key, value, numbers[value], expected[key.name]) for key, value in values.items()}
     return Stage(kind, held, {key.name: key for key in values}), {value: key for key, value in values.items()}
 
 
-def _run(graph: Graph, kind: Kind, values: list[Value], feeds: Mapping[str, Array]) -> dict[Value, Tensor]:
-    if kind is not Kind.INTEGER:
-        arrays = FloatSession(graph, values).run(feeds)
-        return {value: Tensor(value.type, array) for value, array in zip(values, arrays, strict=True)}
-    wanted = set(values)
-    found: dict[Value, Tensor] = {}
-
-    def observe(value: Value, tensor: Tensor) -> None:
-        if value in wanted:
-            found[value] = tensor
-
-    reference.run(graph, feeds, observe)
-    return found
-
-
-def _real(tensor: Tensor) -> Array:
-    if isinstance(tensor.type.elem, Affine):
-        return numerics.dequantize(tensor.data, parameters(tensor.type))
-    return tensor.data
-
-
 def _held(key: Key, value: Value, tensor: Tensor, expected: Array) -> Held:
-    real = in_original_terms(value, _real(tensor)).reshape(expected.shape)
+    real = in_original_terms(value, real_numbers(tensor)).reshape(expected.shape)
     limits = None
     if is_limited(value):
         low, high = within_range(value, np.array([-np.inf, np.inf]))

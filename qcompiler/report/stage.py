@@ -6,9 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 
 from qcompiler.compare import ValueDifference
-from qcompiler.ir import Affine, ConstantArray, Constants, Fact, Graph, Node, Original, TensorType, Value
+from qcompiler.ir import (
+    Affine,
+    ConstantArray,
+    Constants,
+    Fact,
+    Graph,
+    Node,
+    Original,
+    TensorType,
+    Value,
+    print_node,
+    value_names,
+)
 from qcompiler.ir.dimension import format_shape
-from qcompiler.ir.printer import print_graph
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize, FakeQuant, Quantize, Requantize
@@ -30,8 +41,7 @@ def collect_stage(graph: Graph, title: str, differences: Iterable[ValueDifferenc
         differences: errors of its values against float, from :func:`qcompiler.compare.compare`.
     """
     errors = {d.name: d for d in differences}
-    lines = _lines(graph)
-    names = _names(graph, lines)
+    names = value_names(graph)
     nodes = [_input_box(value, names, errors) for value in graph.inputs]
     box_of: dict[Value, int] = {value: index for index, value in enumerate(graph.inputs)}
     edges: list[tuple[int, int]] = []
@@ -39,7 +49,7 @@ def collect_stage(graph: Graph, title: str, differences: Iterable[ValueDifferenc
         if isinstance(node.op, Constant):
             continue
         index = len(nodes)
-        nodes.append(_node_box(node, lines[node], names, errors))
+        nodes.append(_node_box(node, names, errors))
         edges.extend((box_of[v], index) for v in dict.fromkeys(node.operands) if v in box_of)
         box_of.update(dict.fromkeys(node.results, index))
     for output in graph.outputs:
@@ -64,7 +74,7 @@ def _output_box(name: str, value: Value, names: dict[Value, str], errors: Errors
                     operands=[_value(value, names, errors)], parts=[Part("output", name, str(value.type))])
 
 
-def _node_box(node: Node, line: str, names: dict[Value, str], errors: Errors) -> NodeData:
+def _node_box(node: Node, names: dict[Value, str], errors: Errors) -> NodeData:
     body = node.op.body.nodes if isinstance(node.op, Fused) else iter((node,))
     parts = [part for part in body if not isinstance(part.op, Constant)]
     results = [_value(value, names, errors) for value in node.results]
@@ -76,7 +86,7 @@ def _node_box(node: Node, line: str, names: dict[Value, str], errors: Errors) ->
         _kind(parts),
         _short_type(node.results[0].type) if node.results else "",
         list(node.loc),
-        line,
+        print_node(node, names),
         operands=[_value(v, names, errors) for v in node.operands if constant_value(v) is None],
         results=results,
         constants=[_constant(v, names) for v in node.operands if constant_value(v) is not None],
@@ -155,28 +165,3 @@ def _short_type(tensor_type: TensorType) -> str:
 def _finite(figure: float) -> float | None:
     """JSON knows no infinity."""
     return figure if math.isfinite(figure) else None
-
-
-# Text
-
-
-def _lines(graph: Graph) -> dict[Node, str]:
-    """The ``.qir`` text of each node, with its body."""
-    text = print_graph(graph).splitlines()
-    start = next(number for number, line in enumerate(text) if line.startswith("graph @")) + 1
-    blocks: list[list[str]] = []
-    for line in text[start:]:
-        # Bodies are indented further; their closing brace belongs to them.
-        if line.startswith("   ") or line == "  }":
-            blocks[-1].append(line[2:])
-        elif line.startswith("  "):
-            blocks.append([line[2:]])
-    # The last block is the return.
-    return dict(zip(graph.nodes, ("\n".join(block) for block in blocks[:-1]), strict=True))
-
-
-def _names(graph: Graph, lines: dict[Node, str]) -> dict[Value, str]:
-    names = {value: "%" + value.name for value in graph.inputs}
-    for node, line in lines.items():
-        names.update(zip(node.results, line.split(" = ", 1)[0].split(", "), strict=True))
-    return names
