@@ -10,7 +10,7 @@ from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
-from qcompiler.target import Row, Target, TypeSpec, choose, is_constant, storages, stored_range
+from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant, storages, stored_range
 
 
 @compiler_pass("annotate")
@@ -20,7 +20,7 @@ class Annotate(Pass):
     Formats come from the descriptor's op rows: those of the operands that an op demands and of the results that it
     gives. A sum that is requantized gets the format of the requantize. Where the result's only user is an activation
     that limits values, the two are held as one: the format goes behind the activation. Values that the descriptor
-    ties get a common group.
+    ties get a common group. What the host runs demands nothing; it takes the target's values as they are held.
     """
 
     needs = Stage.FLOAT
@@ -46,9 +46,13 @@ class _Marks:
         self.target = target
         self.formats: dict[Value, list[tuple[TypeSpec, Shape, Value]]] = {}
         self.held_behind_clamp: set[Value] = set()
+        self.of_host: set[Value] = set()
 
     def mark(self, node: Node) -> None:
         """Mark what ``node`` demands of its operands and gives as results."""
+        if host_reason(self.target, node) is not None:
+            self.mark_operands_of_host(node)
+            return
         row = self.target.row_for(node.op)
         if row is None:
             raise QCompilerError(
@@ -69,10 +73,18 @@ class _Marks:
             if value.type.storage.is_float:
                 self.quantized(value, spec, (), node)
 
+    def mark_operands_of_host(self, node: Node) -> None:
+        """Let a node of the host take what the target computed as the target holds it, and anything else as it is."""
+        self.of_host.update(node.results)
+        for index, value in enumerate(node.operands):
+            computed = value.producer is not None and not is_constant(value) and value not in self.of_host
+            if computed and value in self.formats:
+                node.set_operand(index, self.formats[value][0][2])
+
     def mark_outputs(self) -> None:
         """Let the program return what the target holds."""
         for index, value in enumerate(self.graph.terminator.operands):
-            if value in self.formats:
+            if value in self.formats and value not in self.of_host:
                 self.graph.terminator.set_operand(index, self.formats[value][0][2])
 
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
@@ -83,7 +95,9 @@ class _Marks:
         if len(node.result.uses) != 1 or _is_prescribed(self.target.result_type(row)):
             return False
         (user, _), = node.result.uses
-        return Fact.CLAMP in user.op.facts and self.target.row_for(user.op) is clamp
+        if Fact.CLAMP not in user.op.facts or host_reason(self.target, user) is not None:
+            return False
+        return self.target.row_for(user.op) is clamp
 
     def quantized(self, value: Value, spec: TypeSpec, blocks: Shape, node: Node) -> Value:
         """``value`` behind a fake_quant of this format."""

@@ -131,10 +131,13 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
 def _fit_accumulator(node: Node) -> int:
     """Raise the scale of weight channels whose bias, or scale, would leave the accumulator; returns how many."""
     activation, weights = (v.producer for v in node.operands[:2])
-    if activation is None or weights is None or constant_value(weights.operands[0]) is None:
+    if activation is None or weights is None:
         return 0
     x, w = activation.op, weights.op
+    # What the host runs has weights as they are.
     if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
+        return 0
+    if constant_value(weights.operands[0]) is None:
         return 0
     scale, x_scale = w.scale.array, float(x.scale.array)
     least = np.full(scale.shape, _SMALLEST_PRODUCT / x_scale)

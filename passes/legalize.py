@@ -18,8 +18,8 @@ class Legalize(Pass):
     """Spell out, still in float, what the target lacks in ops that it has.
 
     A node that is illegal on the target is replaced by the first decomposition of the descriptor's list that applies
-    to it. What then remains illegal is reported at once, each node by the user's layer, with the constraint that
-    decides.
+    to it. What then remains illegal is left to the host where the descriptor has ``fallback = "host"``. Otherwise it
+    is reported at once, each node by the user's layer, with the constraint that decides.
     """
 
     needs = Stage.FLOAT
@@ -28,8 +28,9 @@ class Legalize(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
+        mode = Mode.PARTIAL if target.descriptor.fallback == "host" else Mode.FULL
         try:
-            return PassResult(graph, legalize(graph, target, Mode.FULL).changed)
+            return PassResult(graph, legalize(graph, target, mode).changed)
         except NotLegal as error:
             raise _error(target, error.illegal) from error
 

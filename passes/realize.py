@@ -34,7 +34,7 @@ from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.table import LookupTable
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
-from qcompiler.target import Row, Target
+from qcompiler.target import Row, Target, host_reason
 
 _LIMITED = "limited to the range of the following activation"
 
@@ -46,7 +46,8 @@ class Realize(Pass):
     Contractions accumulate in wide integers and are requantized; biases become integers at the accumulator's scale;
     activations that limit values become clamps, other functions of one number become tables; add, mul, mean, softmax
     and pools take the arithmetic that the descriptor cites. All types stay true: dequantizing any value gives its
-    real meaning.
+    real meaning. What the host runs stays as it is, with a dequantize before it and a quantize behind it where it
+    meets the target's values.
     """
 
     needs = Stage.CALIBRATED
@@ -64,6 +65,7 @@ class _Realization:
         self.result = Graph(graph.name, target.name, graph.pipeline)
         self.build = Builder(self.result)
         self.values: dict[Value, Value] = {}
+        self.dequantized: dict[Value, Value] = {}
 
     def run(self) -> Graph:
         for value in self.source.inputs:
@@ -121,14 +123,25 @@ class _Realization:
             if array is None:
                 raise QCompilerError("a program output was not computed")
             return self.build(Constant(ConstantArray(array)), elem=value.type.elem, origin=value.origin)
+        return self.outside(value)
+
+    def outside(self, value: Value) -> Value:
+        """What stands for a value outside of the target: real numbers, or plain integers as they are."""
         realized = self.values[value]
-        if isinstance(realized.type.elem, Affine):
-            return self.build(Dequantize(), realized, origin=value.origin, loc=_loc(realized))
-        return realized
+        if not isinstance(realized.type.elem, Affine):
+            return realized
+        if realized not in self.dequantized:
+            self.dequantized[realized] = self.build(
+                Dequantize(), realized, origin=value.origin, loc=_loc(realized)
+            )
+        return self.dequantized[realized]
 
     # Operations
 
     def operation(self, node: Node) -> None:
+        if host_reason(self.target, node) is not None:
+            self.on_host(node)
+            return
         row = self.target.row_for(node.op)
         if row is None:
             raise QCompilerError(
@@ -150,6 +163,16 @@ class _Realization:
             self.arithmetic(row, node)
         else:
             self.same_op(node)
+
+    def on_host(self, node: Node) -> None:
+        """The op as it is, on plain numbers."""
+        for value in node.operands:
+            array = constant_value(value)
+            if value not in self.values and array is not None:
+                self.values[value] = self.build(
+                    Constant(ConstantArray(array)), elem=value.type.elem, origin=value.origin
+                )
+        self.adopt(node, self.build.create(node.op, [self.outside(v) for v in node.operands], loc=node.loc))
 
     def contraction(self, node: Node) -> None:
         """Accumulate in wide integers, then requantize."""
@@ -231,7 +254,10 @@ class _Realization:
     def same_op(self, node: Node) -> None:
         """An op that means the same on stored integers, since operands and result share their type."""
         operands = [self.operand(v, node) for v in node.operands]
-        made = self.build.create(node.op, operands, loc=node.loc)
+        self.adopt(node, self.build.create(node.op, operands, loc=node.loc))
+
+    def adopt(self, node: Node, made: Node) -> None:
+        """Let the results of ``made`` stand for those of ``node``."""
         for old, new in zip(node.results, made.results, strict=True):
             new.origin = old.origin
             self.values[old] = new

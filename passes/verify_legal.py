@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,7 @@ from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize, Requantize
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
-from qcompiler.target import Target, Violation, check_boundary, check_quantized_node
+from qcompiler.target import Target, Violation, check_boundary, check_quantized_node, host_reason, is_host_node
 
 
 @compiler_pass("verify-legal")
@@ -25,9 +26,10 @@ class VerifyLegal(Pass):
     """Prove that the program holds nothing but what the target can do. Changes nothing.
 
     The program is well formed, so every type is true. Every node is judged by the storage types, parameters,
-    attributes and arithmetic that it has, not by names: real numbers occur only before ``quantize`` and behind
-    ``dequantize``; requantize constants are those of the scales behind them; no input can overflow an accumulator
-    where the descriptor forbids it, nor a number inside an arithmetic.
+    attributes and arithmetic that it has, not by names: real numbers occur only before ``quantize``, behind
+    ``dequantize``, and in ops that the descriptor leaves to the host since the target cannot run them; requantize
+    constants are those of the scales behind them; no input can overflow an accumulator where the descriptor forbids
+    it, nor a number inside an arithmetic.
     """
 
     needs_target = True
@@ -43,13 +45,17 @@ class VerifyLegal(Pass):
                     layer=value.producer.layer if value.producer else f"input {value.name}",
                     expected=violation.constraint, found=violation.found,
                 )
+        on_host = {node for node in graph.nodes if is_host_node(node) and host_reason(target, node) is not None}
+        outside = {*on_host, graph.terminator}
         for node in graph.nodes:
+            if node in on_host:
+                continue
             _check(target, node, {})
             if isinstance(node.op, Fused):
                 outer = dict(zip(node.op.body.inputs, node.operands, strict=True))
                 for part in node.op.body.nodes:
                     _check(target, part, outer)
-            _check_real_numbers(graph, node, target)
+            _check_real_numbers(target, node, outside)
         return PassResult(graph, False)
 
 
@@ -148,14 +154,22 @@ def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viola
     )
 
 
-def _check_real_numbers(graph: Graph, node: Node, target: Target) -> None:
-    """Real numbers come from inputs into quantize, and go from dequantize or constants into outputs."""
+def _check_real_numbers(target: Target, node: Node, outside: AbstractSet[Node]) -> None:
+    """Real numbers come from inputs and the host into quantize, and go from dequantize or constants to outputs and
+    the host.
+
+    Args:
+        target: for messages.
+        node: a node that the target runs.
+        outside: the nodes that it does not run, the terminator among them.
+    """
     for value in node.operands:
-        if _is_real(value) and not (node.op.name == "quantize" and value.producer is None):
+        from_outside = value.producer is None or value.producer in outside
+        if _is_real(value) and not (node.op.name == "quantize" and from_outside):
             raise _real_number(node, target, "an operand")
     for value in node.results:
-        outputs_only = all(user is graph.terminator for user in value.users)
-        if _is_real(value) and not (isinstance(node.op, Dequantize | Constant) and outputs_only):
+        to_outside = all(user in outside for user in value.users)
+        if _is_real(value) and not (isinstance(node.op, Dequantize | Constant) and to_outside):
             raise _real_number(node, target, "a result")
 
 

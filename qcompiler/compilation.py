@@ -23,7 +23,7 @@ from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
 from qcompiler.program import Program
-from qcompiler.target import Target, load_target
+from qcompiler.target import Target, host_nodes, load_target
 
 if TYPE_CHECKING:
     import onnx
@@ -100,7 +100,7 @@ def compile(
             f"calibration ran in numpy, slowly: no lowering gives an ONNX form of {', '.join(sorted(slow))}"
         )
     program = Program(graph, warnings=context.warnings)
-    program.figures = _figures(original, program, expected)
+    program.figures = _figures(original, program, chosen, expected)
     if check is not None and check.found is not None:
         program.figures["check_float"] = {"bypassed_db": check.found.bypassed_db, "wide_db": check.found.wide_db}
     elif check_float:
@@ -229,7 +229,9 @@ def _require(reference: _FloatReference | None) -> _FloatReference:
     return reference
 
 
-def _figures(original: Graph, program: Program, reference: _FloatReference | None) -> dict[str, Any]:
+def _figures(
+    original: Graph, program: Program, target: Target, reference: _FloatReference | None
+) -> dict[str, Any]:
     """What the summary shows: sizes, coverage and, where there are data, the error against float."""
     coverage = program.coverage
     layers = {name for node in walk(original) if not isinstance(node.op, Constant) for name in node.loc}
@@ -240,6 +242,10 @@ def _figures(original: Graph, program: Program, reference: _FloatReference | Non
         "bytes_after": constant_bytes(program.graph),
         "nodes": coverage.nodes, "host_nodes": coverage.host_nodes,
         "macs": coverage.macs, "host_macs": coverage.host_macs,
+        "host": [
+            {"layer": node.layer, "op": node.op.name, "constraint": reason.constraint, "found": reason.found}
+            for node, reason in host_nodes(target, program.graph)
+        ],
         "warnings": list(program.warnings),
     }
     if reference is not None:

@@ -20,8 +20,8 @@ from qcompiler.target import Target, Violation, load_target
 if TYPE_CHECKING:
     import onnx
 
-Status = Literal["legal", "decomposed", "folded", "illegal"]
-STATUSES: tuple[Status, ...] = ("legal", "decomposed", "folded", "illegal")
+Status = Literal["legal", "decomposed", "folded", "host", "illegal"]
+STATUSES: tuple[Status, ...] = ("legal", "decomposed", "folded", "host", "illegal")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class LayerVerdict:
         layers: the user's layer names; empty for nodes that the compiler added.
         ops: the ops that the layer is made of before legalization.
         status: "legal": the target runs the ops as they are. "decomposed": it runs other ops in their place.
-            "folded": nothing of the layer is left to run. "illegal": the target cannot run it.
+            "folded": nothing of the layer is left to run. "host": the target cannot run it, or part of it, and leaves
+            that to the host. "illegal": the target cannot run it, and has no host.
         rules: decompositions applied.
         parts: the ops after decomposition.
-        violations: why the layer is illegal; empty otherwise.
+        violations: why the target cannot run the layer; empty where it can.
     """
 
     layers: tuple[str, ...]
@@ -64,7 +65,7 @@ class LegalityReport:
 
     @property
     def is_legal(self) -> bool:
-        """Whether the target can run every layer."""
+        """Whether the target can run every layer, or leaves to the host what it cannot."""
         return all(layer.status != "illegal" for layer in self.layers)
 
     def count(self, status: Status) -> int:
@@ -101,7 +102,8 @@ def check_legality(
     original = read_model(model, batch=batch, shapes=shapes)
     graph = before.run(clone(original), Context(chosen))
     conversion = legalize(graph, chosen, Mode.ANALYSIS)
-    return LegalityReport(chosen.name, tuple(_by_layer(original, conversion.verdicts)))
+    beyond: Status = "host" if chosen.descriptor.fallback == "host" else "illegal"
+    return LegalityReport(chosen.name, tuple(_by_layer(original, conversion.verdicts, beyond)))
 
 
 def _before_legalize(target: Target) -> Pipeline:
@@ -114,8 +116,14 @@ def _before_legalize(target: Target) -> Pipeline:
     return Pipeline(passes[:index])
 
 
-def _by_layer(original: Graph, verdicts: Sequence[Verdict]) -> list[LayerVerdict]:
-    """One entry for each set of layers that share nodes, and one for each layer without nodes, in model order."""
+def _by_layer(original: Graph, verdicts: Sequence[Verdict], beyond: Status) -> list[LayerVerdict]:
+    """One entry for each set of layers that share nodes, and one for each layer without nodes, in model order.
+
+    Args:
+        original: the model.
+        verdicts: on its nodes.
+        beyond: the status of layers that the target cannot run.
+    """
     order: dict[str, int] = {}
     folded: dict[str, list[str]] = {}
     for node in original.nodes:
@@ -130,15 +138,16 @@ def _by_layer(original: Graph, verdicts: Sequence[Verdict]) -> list[LayerVerdict
         grouped.setdefault(layers, []).append(verdict)
         for name in layers:
             folded.pop(name, None)
-    entries = [_merged(layers, members) for layers, members in grouped.items()]
+    entries = [_merged(layers, members, beyond) for layers, members in grouped.items()]
     entries.extend(LayerVerdict((name,), tuple(ops), "folded") for name, ops in folded.items())
     return sorted(entries, key=lambda e: min((order.get(name, len(order)) for name in e.layers), default=len(order)))
 
 
-def _merged(layers: tuple[str, ...], members: Sequence[Verdict]) -> LayerVerdict:
+def _merged(layers: tuple[str, ...], members: Sequence[Verdict], beyond: Status) -> LayerVerdict:
     rules = tuple(dict.fromkeys(name for v in members for name in v.rules))
     violations = tuple(dict.fromkeys(violation for v in members for _, violation in v.illegal))
-    status: Status = "illegal" if violations else "decomposed" if rules else "legal"
+    within: Status = "decomposed" if rules else "legal"
+    status = beyond if violations else within
     return LayerVerdict(
         layers, _names([v.node for v in members]), status, rules,
         _names([part for v in members for part in v.parts]) if rules else (), violations,

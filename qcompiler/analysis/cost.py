@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qcompiler.ir import Affine, Graph, walk
+from qcompiler.ir import Graph, walk
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import Fused
+from qcompiler.target import is_host_node
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Coverage:
 
     Attributes:
         nodes: nodes without constants.
-        host_nodes: those that compute on real numbers, boundary conversions not counted.
+        host_nodes: those that compute on plain numbers; conversions to and from them are not counted.
         macs: multiplications of one sample.
         host_macs: those in host nodes.
     """
@@ -29,16 +30,13 @@ class Coverage:
 
 
 def measure_coverage(graph: Graph) -> Coverage:
-    """Count nodes and multiplications, and those that run on real numbers."""
+    """Count nodes and multiplications, and those that run on plain numbers."""
     nodes = host = macs = host_macs = 0
     for node in graph.nodes:
         if isinstance(node.op, Constant):
             continue
         cost = node.op.multiply_accumulates([v.type for v in node.operands], [v.type for v in node.results])
-        boundary = node.op.name in ("quantize", "dequantize")
-        on_host = not boundary and any(
-            not isinstance(v.type.elem, Affine) and v.type.storage.is_float for v in (*node.operands, *node.results)
-        )
+        on_host = is_host_node(node)
         nodes, macs = nodes + 1, macs + cost
         host, host_macs = host + on_host, host_macs + cost * on_host
     return Coverage(nodes, host, macs, host_macs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qcompiler.ir import Builder, Graph, Node
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.target import Target
+from qcompiler.target import Target, host_reason
 
 Interval = tuple[float, float]
 
@@ -46,7 +46,8 @@ def tie_scales(
     ties = _Ties(graph, intervals or {}, cut_ratio)
     for node in graph.nodes:
         row = target.row_for(node.op)
-        if row is not None and row.tied and not isinstance(node.op, FakeQuant):
+        tied = row is not None and row.tied and not isinstance(node.op, FakeQuant)
+        if tied and host_reason(target, node) is None:
             ties.tie(node)
     return ties.number(final=intervals is not None)
 

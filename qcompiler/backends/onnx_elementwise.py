@@ -24,6 +24,7 @@ _SAME_ATTRIBUTES = {
 
 _BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "maximum": "Max", "minimum": "Min",
+    "equal": "Equal",
 }
 
 

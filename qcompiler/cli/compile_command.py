@@ -107,6 +107,10 @@ def _summary(target: str, figures: dict[str, Any], output: Path, dumps: Path | N
         ("on the host", f"{_share(figures['host_nodes'], figures['nodes'])} of nodes, "
                         f"{_share(figures['host_macs'], figures['macs'])} of multiplications"),
     ]
+    rows.extend(
+        ("", f"{node['layer'] or 'added by the compiler'}: {node['op']}, since {node['constraint']}")
+        for node in figures["host"]
+    )
     if "check_float" in figures:
         checked = figures["check_float"]
         rows.append(("float check", f"passed: {_decibels(checked['bypassed_db'])} without quantization, "

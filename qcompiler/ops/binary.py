@@ -9,6 +9,7 @@ import numpy as np
 from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Constants, Fact, Op, Tensor, op
+from qcompiler.ir.scalar import BOOL
 from qcompiler.ir.types import Elem, TensorType
 from qcompiler.numerics import Intermediate
 from qcompiler.ops.inference import broadcast, float_elem, open_if_quantized, operand_count, per_tensor_elem, same_elem
@@ -115,6 +116,18 @@ class Pow(FloatBinaryOp):
     """a to the power b."""
 
     ufunc = np.power
+
+
+@op("equal")
+class Equal(FloatBinaryOp):
+    """Whether a equals b, for plain numbers of any format; the result is boolean."""
+
+    facts = Fact.ELEMENTWISE | Fact.COMMUTATIVE
+    ufunc = np.equal
+
+    def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        float_elem(operands)
+        return (BOOL,)
 
 
 class SelectionOp(FloatBinaryOp):

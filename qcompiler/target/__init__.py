@@ -2,6 +2,7 @@
 
 from qcompiler.target import conditions  # noqa: F401 - registers the built-in predicates
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
+from qcompiler.target.host import host_nodes, host_reason, is_host_node
 from qcompiler.target.legality import (
     Violation,
     check_boundary,
@@ -16,6 +17,7 @@ from qcompiler.target.target import Row, Target, storages, stored_range
 
 __all__ = [
     "PREDICATES", "TARGETS", "Condition", "Descriptor", "OpRow", "Row", "Target", "TypeSpec", "Violation",
-    "built_in_targets", "check_boundary", "check_float_node", "check_quantized_node", "choose", "is_constant",
-    "load_target", "predicate", "read_descriptor", "register_target", "storages", "stored_range",
+    "built_in_targets", "check_boundary", "check_float_node", "check_quantized_node", "choose", "host_nodes",
+    "host_reason", "is_constant", "is_host_node", "load_target", "predicate", "read_descriptor", "register_target",
+    "storages", "stored_range",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 def _ordered(value: list[int]) -> list[int]:
@@ -102,10 +102,3 @@ class Descriptor(Strict):
     limits: Limits = Limits()
     types: dict[str, TypeSpec] = Field(description="number formats by name")
     ops: dict[str, OpRow] = Field(description="legal ops")
-
-    @field_validator("fallback")
-    @classmethod
-    def _host_is_not_there_yet(cls, value: str) -> str:
-        if value == "host":
-            raise ValueError("'host' is not supported by this version; use 'error'")
-        return value

@@ -177,6 +177,9 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         except QCompilerError as error:
             fix = error.fix or error.expected
             raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, fix) from error
+    for needed in ("quantize", "dequantize"):
+        if descriptor.fallback == "host" and needed not in rows:
+            raise _broken(path, text, ["fallback"], f"the way to the host needs an op {needed!r}, which has no row")
     if any(r.out.choices[0].is_product for r in rows.values()) and "requantize" not in rows:
         raise _broken(path, text, ["ops"], "accumulators need an op 'requantize', which has no row")
 

@@ -1,4 +1,4 @@
-"""Writes .tflite models of one operator and runs them on LiteRT's reference kernels.
+"""Writes .tflite models of one operator or many, and runs those of one on LiteRT's reference kernels.
 
 Schema: ``ai_edge_litert.schema_py_generated``, the object API that flatc generates from LiteRT's ``schema.fbs``.
 """
@@ -84,39 +84,46 @@ def constant(data: Array, scale: Any = (), axis: int = 0) -> Tensor:
     return Tensor(data.shape, data.dtype, np.atleast_1d(np.asarray(scale, np.float32)), 0, axis, data)
 
 
+@dataclass(frozen=True)
+class Step:
+    """An operator of a network, with the positions of its inputs (-1: absent) and its output among the tensors."""
+
+    operator: Operator
+    inputs: tuple[int, ...]
+    output: int
+
+
 def write_model(operator: Operator, inputs: Sequence[Tensor | None], output: Tensor) -> bytes:
     """A model of one operator; the inputs without data are the model's inputs, None is an absent optional input."""
     present = [t for t in inputs if t is not None]
     positions = iter(range(len(present)))
-    node = schema.OperatorT()
-    node.opcodeIndex = 0
-    node.inputs = [-1 if t is None else next(positions) for t in inputs]
-    node.outputs = [len(present)]
-    if operator.options:
-        node.builtinOptionsType = getattr(schema.BuiltinOptions, f"{operator.options}Options")
-        node.builtinOptions = _options(operator)
+    step = Step(operator, tuple(-1 if t is None else next(positions) for t in inputs), len(present))
+    return write_network(
+        [*present, output], [step], [i for i, t in enumerate(present) if t.data is None], [len(present)]
+    )
 
-    code = schema.OperatorCodeT()
-    code.builtinCode = getattr(schema.BuiltinOperator, operator.code)
-    code.deprecatedBuiltinCode = min(code.builtinCode, _LARGEST_DEPRECATED_CODE)
-    code.version = operator.version
 
-    graph = schema.SubGraphT()
-    tensors = [*present, output]
-    # Buffer 0 is empty by convention and serves every variable.
-    buffers = [schema.BufferT()]
-    graph.tensors = []
-    for index, tensor in enumerate(tensors):
-        graph.tensors.append(_tensor(f"t{index}", tensor, buffers))
-    graph.inputs = [i for i, t in enumerate(present) if t.data is None]
-    graph.outputs = [len(present)]
-    graph.operators = [node]
+def write_network(
+    tensors: Sequence[Tensor], steps: Sequence[Step], inputs: Sequence[int], outputs: Sequence[int]
+) -> bytes:
+    """A model of many operators.
 
+    Args:
+        tensors: variables and constants; everything else names them by position.
+        steps: the operators, in an order in which they can run.
+        inputs, outputs: the model's own.
+    """
     model = schema.ModelT()
     model.version = _SCHEMA_VERSION
-    model.operatorCodes = [code]
+    # Buffer 0 is empty by convention and serves every variable.
+    model.buffers = [schema.BufferT()]
+    kinds = list(dict.fromkeys((s.operator.code, s.operator.version) for s in steps))
+    model.operatorCodes = [_operator_code(*kind) for kind in kinds]
+    graph = schema.SubGraphT()
+    graph.tensors = [_tensor(f"t{i}", tensor, model.buffers) for i, tensor in enumerate(tensors)]
+    graph.operators = [_node(s, kinds.index((s.operator.code, s.operator.version))) for s in steps]
+    graph.inputs, graph.outputs = list(inputs), list(outputs)
     model.subgraphs = [graph]
-    model.buffers = buffers
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
     return bytes(builder.Output())
@@ -133,6 +140,24 @@ def run_model(
     interpreter.invoke()
     result: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).copy()
     return result
+
+
+def _operator_code(name: str, version: int) -> Any:
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.deprecatedBuiltinCode = min(code.builtinCode, _LARGEST_DEPRECATED_CODE)
+    code.version = version
+    return code
+
+
+def _node(step: Step, code: int) -> Any:
+    node = schema.OperatorT()
+    node.opcodeIndex = code
+    node.inputs, node.outputs = list(step.inputs), [step.output]
+    if step.operator.options:
+        node.builtinOptionsType = getattr(schema.BuiltinOptions, f"{step.operator.options}Options")
+        node.builtinOptions = _options(step.operator)
+    return node
 
 
 def _options(operator: Operator) -> Any:

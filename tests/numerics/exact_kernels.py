@@ -13,6 +13,7 @@ from exact_arithmetic import (
     float32,
     float64,
     half_away,
+    half_even,
     high_product,
     multiplier_of,
     scale_double,
@@ -61,6 +62,34 @@ class ExactProduct:
     def __call__(self, a: int, b: int) -> int:
         product = (a - self.first.zero_point) * (b - self.second.zero_point)
         return self.output.store(scale_double(product, *self.multiplier))
+
+
+class ExactFloatSum:
+    """ONNX Runtime's QLinearAdd on x86, and with ``sign`` -1 the subtraction; a fused step rounds once."""
+
+    def __init__(self, first: Scaled, second: Scaled, output: Scaled, sign: int) -> None:
+        self.output = output
+        self.left = float32(first.scale / output.scale)
+        self.right = sign * float32(second.scale / output.scale)
+        zeros = float32(self.left * first.zero_point + float32(self.right * second.zero_point))
+        self.offset = float32(output.zero_point - zeros)
+
+    def __call__(self, a: int, b: int) -> int:
+        total = float32(self.left * a + float32(self.right * b + self.offset))
+        return clamp(half_even(total), self.output.low, self.output.high)
+
+
+class ExactFloatProduct:
+    """ONNX Runtime's QLinearMul on x86."""
+
+    def __init__(self, first: Scaled, second: Scaled, output: Scaled) -> None:
+        self.first, self.second, self.output = first, second, output
+        self.ratio = float32(float32(first.scale * second.scale) / output.scale)
+
+    def __call__(self, a: int, b: int) -> int:
+        product = float32((a - self.first.zero_point) * (b - self.second.zero_point))
+        total = float32(float32(product * self.ratio) + self.output.zero_point)
+        return clamp(half_even(total), self.output.low, self.output.high)
 
 
 def exact_mean(total: int, count: int, source: Scaled, output: Scaled) -> int:

@@ -109,6 +109,10 @@ def resize_results(rule: Any) -> Results:
     return [rule.apply(image, (10, 12), output, half, align) for half, align in ((True, False), (False, False))]
 
 
+# In the first a tie depends on the zero point of the result; in the others, on what is fused with an addition.
+FLOAT_TRIPLES = [(0.5, 0.25, 1.0), (0.03, 0.11, 0.04), (0.17 * 7 / 8, 0.17 / 8, 0.17), (0.11 * 3 / 8, 0.11, 0.11)]
+
+
 SEEDS: dict[tuple[str, str], Callable[[Any], Results]] = {
     **{
         ("requantize", name): requantize_results
@@ -121,6 +125,9 @@ SEEDS: dict[tuple[str, str], Callable[[Any], Results]] = {
         [(1.0, 1.0, 2.0), (0.5, 0.25, 1.0), (BELOW_ONE, BELOW_ONE, 2.0), (0.03, 0.11, 0.04)]
     ),
     ("mul", "litert-mul"): binary_results([(0.5, 0.5, 1.0), (0.25, 0.25, 1.0), (0.1, 0.07, 0.3), (1.0, 1.0, 4.0)]),
+    ("add", "onnxruntime-add"): binary_results(FLOAT_TRIPLES),
+    ("sub", "onnxruntime-add"): binary_results(FLOAT_TRIPLES),
+    ("mul", "onnxruntime-mul"): binary_results([(0.5, 0.5, 1.0), (0.25, 0.25, 1.0), (0.1, 0.07, 0.3), (1.0, 1.0, 4.0)]),
     ("average_pool2d", "average-half-away"): average_results,
     ("mean", "litert-mean"): reduction_results,
     ("reduce_sum", "litert-sum"): reduction_results,

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_kernels import ExactProduct, ExactSum, Scaled
+from exact_kernels import ExactFloatProduct, ExactFloatSum, ExactProduct, ExactSum, Scaled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,17 +35,20 @@ def ours(parameters: tuple[float, int], low: int = -128, high: int = 127) -> Qua
 
 
 Definition = Callable[[Scaled, Scaled, Scaled], Callable[[int, int], int]]
-OPS: dict[str, tuple[str, Definition]] = {
-    "add": ("litert-add", lambda a, b, y: ExactSum(a, b, y, 20, 1)),
-    "sub": ("litert-add", lambda a, b, y: ExactSum(a, b, y, 20, -1)),
-    "mul": ("litert-mul", ExactProduct),
+RULES: dict[tuple[str, str], Definition] = {
+    ("add", "litert-add"): lambda a, b, y: ExactSum(a, b, y, 20, 1),
+    ("sub", "litert-add"): lambda a, b, y: ExactSum(a, b, y, 20, -1),
+    ("mul", "litert-mul"): ExactProduct,
+    ("add", "onnxruntime-add"): lambda a, b, y: ExactFloatSum(a, b, y, 1),
+    ("sub", "onnxruntime-add"): lambda a, b, y: ExactFloatSum(a, b, y, -1),
+    ("mul", "onnxruntime-mul"): ExactFloatProduct,
 }
 
 
 @pytest.mark.parametrize("triple", TRIPLES, ids=str)
-@pytest.mark.parametrize("op", sorted(OPS))
-def test_all_pairs_of_int8(op: str, triple: tuple[tuple[float, int], ...]) -> None:
-    name, definition = OPS[op]
+@pytest.mark.parametrize(("op", "name"), sorted(RULES))
+def test_all_pairs_of_int8(op: str, name: str, triple: tuple[tuple[float, int], ...]) -> None:
+    definition = RULES[op, name]
     rule = resolve(op, name)
     first, second, output = (ours(p) for p in triple)
     constants = rule.constants([first, second], output)
@@ -71,9 +74,45 @@ def test_int16_shifts_by_15(op: str, scales: tuple[float, ...], pairs: list[tupl
     assert found.tolist() == [function(*pair) for pair in pairs]
 
 
-def test_bounds_of_the_output_type_clamp() -> None:
+@given(
+    op=st.sampled_from(["add", "sub", "mul"]),
+    scales=st.tuples(*[st.floats(2.0**-20, 2.0**-8, width=32)] * 3),
+    zero_points=st.tuples(*[INT16] * 3),
+    pairs=st.lists(st.tuples(INT16, INT16), min_size=1, max_size=20),
+)
+def test_int16_in_float32(
+    op: str, scales: tuple[float, ...], zero_points: tuple[int, ...], pairs: list[tuple[int, int]]
+) -> None:
+    """Wide operands, whose products and sums float32 must round."""
+    triple = list(zip(scales, zero_points, strict=True))
+    first, second, output = (ours(p, -32768, 32767) for p in triple)
+    name = "onnxruntime-mul" if op == "mul" else "onnxruntime-add"
+    rule = resolve(op, name)
+    a, b = np.asarray(pairs).T
+    found = rule.apply(a, b, [first, second], output, rule.constants([first, second], output))
+    operands = [exact(p, -32768, 32767) for p in triple]
+    function = RULES[op, name](operands[0], operands[1], operands[2])
+    assert found.tolist() == [function(*pair) for pair in pairs]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-add", "onnxruntime-mul"])
+def test_sums_that_32_bits_cannot_hold_are_told(name: str) -> None:
+    """Saturation happens behind a conversion to 32 bits: a result scale far too small is an overflow."""
+    rule = resolve("mul" if name.endswith("mul") else "add", name)
+    operand = ours((1.0, 3))
+    for scale, fits in ((2.0**-12, True), (2.0**-31, False)):
+        output = ours((scale, 0))
+        constants = rule.constants([operand, operand], output)
+        found = rule.intermediates([operand, operand], constants)
+        assert all(i.bound <= i.limit for i in found) == fits
+        values = rule.apply(INT8[:, None], INT8[None, :], [operand, operand], output, constants)
+        assert (values.min(), values.max()) == (-128, 127)
+
+
+@pytest.mark.parametrize("name", ["litert-add", "onnxruntime-add"])
+def test_bounds_of_the_output_type_clamp(name: str) -> None:
     quantization = ours((1.0, 0), -4, 6)
-    rule = resolve("add", "litert-add")
+    rule = resolve("add", name)
     constants = rule.constants([quantization, quantization], quantization)
     found = rule.apply(INT8, INT8, [quantization, quantization], quantization, constants)
     assert (found.min(), found.max()) == (-4, 6)

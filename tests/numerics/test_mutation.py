@@ -15,7 +15,7 @@ import pytest
 from mutation_seeds import SEEDS, Results
 
 from qcompiler.errors import QCompilerError
-from qcompiler.numerics import ARITHMETIC, averaging, interpolation, resolve, softmax
+from qcompiler.numerics import ARITHMETIC, averaging, interpolation, onnxruntime_elementwise, resolve, softmax
 from qcompiler.numerics.rounding import REAL_ROUNDINGS, SHIFT_ROUNDINGS, divide_half_away
 
 FORMS = sorted(name for op, name in ARITHMETIC if op == "requantize")
@@ -101,12 +101,19 @@ DIVISIONS: dict[str, Callable[[Any, Any], Any]] = {
     "toward-zero": lambda x, d: np.sign(x) * (np.abs(x) // d),
 }
 
+UNFUSED: dict[str, Callable[..., Any]] = {
+    "two roundings": lambda x, y, z: (np.float32(x) * np.float32(y)) + np.float32(z),
+    "float64": lambda x, y, z: np.float64(x) * np.float64(y) + np.float64(z),
+}
+
 # (module, rounding function called in it, replacements)
-INTERNAL: dict[tuple[str, str], tuple[Any, str, dict[str, Callable[[Any, Any], Any]]]] = {
+INTERNAL: dict[tuple[str, str], tuple[Any, str, dict[str, Callable[..., Any]]]] = {
     ("average_pool2d", "average-half-away"): (averaging, "divide_half_away", DIVISIONS),
     ("resize", "litert-resize-bilinear"): (interpolation, "divide_half_away", DIVISIONS),
     # Its shifts act on non-negative numbers of over 20 fractional bits: roundings of ties cannot be told apart.
     ("softmax", "gemmlowp-softmax"): (softmax, "shift_half_away", {"floor": SHIFT_ROUNDINGS["floor"]}),
+    ("add", "onnxruntime-add"): (onnxruntime_elementwise, "fused_multiply_add", UNFUSED),
+    ("sub", "onnxruntime-add"): (onnxruntime_elementwise, "fused_multiply_add", UNFUSED),
 }
 
 

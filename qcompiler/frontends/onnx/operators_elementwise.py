@@ -122,7 +122,7 @@ def _dropout(layer: Layer) -> Value:
 
 BINARY: dict[str, Callable[[], Op]] = {
     "Add": binary.Add, "Sub": binary.Sub, "Mul": binary.Mul, "Div": binary.Div, "PRelu": binary.Prelu,
-    "Sum": binary.Add, "Max": binary.Maximum, "Min": binary.Minimum,
+    "Sum": binary.Add, "Max": binary.Maximum, "Min": binary.Minimum, "Equal": binary.Equal,
 }
 
 VARIADIC = ("Sum", "Max", "Min")
@@ -134,12 +134,21 @@ def _chain(layer: Layer) -> Value:
     count = len(layer.node.input)
     if not count or (layer.op_type not in VARIADIC and count != 2):
         raise layer.invalid(f"has {count} operands")
-    result, *others = layer.operands()
+    result, *others = [layer.operand(i) for i in range(count) if not _changes_nothing(layer, i)]
     if layer.op_type in FLOAT_ONLY:
         float_operand(layer, 0)
     for other in others:
         result = layer.emit(BINARY[layer.op_type](), result, other)
     return result
+
+
+def _changes_nothing(layer: Layer, index: int) -> bool:
+    """Whether an operand is the number below or above all others, which a maximum or minimum never takes."""
+    limit = {"Max": -math.inf, "Min": math.inf}.get(layer.op_type)
+    if limit is None or len(layer.node.input) == 1 or not layer.known(index):
+        return False
+    array = layer.parameter(index, "an operand")
+    return array.ndim == 0 and float(array) == limit
 
 
 HANDLERS.update(dict.fromkeys(BINARY, _chain))

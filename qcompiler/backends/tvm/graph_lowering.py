@@ -1,0 +1,110 @@
+"""From a legalized program to calls of kernels."""
+
+from __future__ import annotations
+
+import re
+
+from qcompiler.analysis.boundary import before_dequantize
+from qcompiler.backends.lowering import find_lowering
+from qcompiler.backends.tvm import lowerings as _lowerings
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder
+from qcompiler.backends.tvm.program_source import Interface, TensorDescription
+from qcompiler.backends.tvm.regions import Region, element_of, form_regions
+from qcompiler.ir import Graph, Node, SymbolicDim, TensorType, Value, clone
+from qcompiler.ir.clone import inline_bodies
+from qcompiler.ir.dimension import static_shape
+
+del _lowerings
+
+
+def lower_program(graph: Graph, isa: InstructionSet) -> tuple[KernelProgram, Interface]:
+    """The calls that compute a program for one sample, and what callers see of it.
+
+    Args:
+        graph: a legalized program; every output of one with a free batch has the samples along its first axis.
+        isa: what the kernels may use.
+
+    Raises:
+        NoLowering: an op has no native form; or the program's outputs cannot be computed sample by sample.
+    """
+    one = one_sample(graph)
+    builder = ProgramBuilder(isa)
+    for value in one.inputs:
+        builder.add_input(value)
+    stored = [before_dequantize(o.value) for o in one.outputs]
+    kept = frozenset([*stored, *(o.value for o in one.outputs)])
+    for region in form_regions(one, takes_tail, kept):
+        lower_region(region, builder)
+    for output, integers in zip(one.outputs, stored, strict=True):
+        builder.add_output(output.value, integers)
+    return builder.finish(), _interface(graph, one, stored)
+
+
+def one_sample(graph: Graph) -> Graph:
+    """A copy of a program for a batch of one, without fused bodies.
+
+    Raises:
+        NoLowering: an output does not have the samples along its first axis.
+    """
+    symbols = {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, SymbolicDim)}
+    if symbols:
+        for output in graph.outputs:
+            if not _is_batched(output.value.type):
+                raise NoLowering(
+                    f"output {output.name!r} does not have the samples along its first axis",
+                    found=str(output.value.type), fix="fix the batch with --batch",
+                )
+    one = clone(graph, dict.fromkeys(symbols, 1))
+    inline_bodies(one)
+    return one
+
+
+def takes_tail(node: Node) -> bool:
+    """Whether the kernel of this op can run element-wise steps on its results."""
+    return find_lowering("tvm-root", node.op) is not None
+
+
+def lower_region(region: Region, builder: ProgramBuilder) -> None:
+    """Add the calls of one region.
+
+    Raises:
+        NoLowering: its op has no native form.
+    """
+    root = region.root
+    if element_of(root) is not None:
+        _lowerings.lower_elementwise(region, builder)
+        return
+    with_tail = find_lowering("tvm-root", root.op)
+    if with_tail is not None:
+        with_tail(region, builder)
+        return
+    alone = find_lowering("tvm", root.op)
+    if alone is None:
+        raise NoLowering(
+            f"native code has no form of op {root.op.name!r}", layer=root.layer,
+            fix="run the program with the reference backend, or register a lowering for backend 'tvm'",
+        )
+    alone(root, builder)
+
+
+def _is_batched(type: TensorType) -> bool:
+    return bool(type.shape) and isinstance(type.shape[0], SymbolicDim)
+
+
+def _interface(graph: Graph, one: Graph, stored: list[Value]) -> Interface:
+    name = re.sub(r"\W", "_", graph.name)
+    return Interface(
+        name if re.match(r"[A-Za-z_]", name) else f"_{name}",
+        tuple(_describe(v.name, v, b.type) for v, b in zip(one.inputs, graph.inputs, strict=True)),
+        tuple(_describe(o.name, o.value, b.value.type) for o, b in zip(one.outputs, graph.outputs, strict=True)),
+        tuple(
+            _describe(o.name, v, b.value.type) for o, v, b in zip(one.outputs, stored, graph.outputs, strict=True)
+        ),
+    )
+
+
+def _describe(name: str, value: Value, symbolic: TensorType) -> TensorDescription:
+    return TensorDescription(
+        name, str(value.type.storage.dtype), static_shape(value.type.shape), _is_batched(symbolic)
+    )

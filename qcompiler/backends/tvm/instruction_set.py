@@ -1,0 +1,82 @@
+"""What a processor's vector instructions offer to kernels."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from qcompiler.backends.tvm.lanes import Expr
+from qcompiler.registry import Registry
+
+
+class InstructionSet(ABC):
+    """A family of processors. A new one is a subclass in a file of its own, registered by ``@instruction_set``.
+
+    Attributes:
+        name: what ``--cpu`` takes.
+        features: instruction-set extensions that compiled code needs, as LLVM spells them (``avx512vnni``).
+        architecture: the first part of LLVM's target triple, such as ``x86_64``; empty for any.
+        preference: the higher, the faster; of those that run here the highest is taken.
+        llvm_target: attributes of TVM's LLVM target: ``mtriple``, ``mcpu``, ``mattr``.
+        register_bytes: width of a vector register.
+        registers: how many there are.
+        activation: what a contraction's kernel multiplies: ``uint8``, ``int8`` or ``int16``.
+        weight: the format of packed weights: ``int8`` or ``int16``.
+        group: products that one ``dot`` adds to each lane; both operands hold them side by side.
+        executed: whether this project's tests run its code; otherwise it is compiled and inspected only.
+    """
+
+    name: ClassVar[str]
+    features: ClassVar[tuple[str, ...]] = ()
+    architecture: ClassVar[str] = ""
+    preference: ClassVar[int] = 0
+    llvm_target: ClassVar[dict[str, Any]]
+    register_bytes: ClassVar[int] = 16
+    registers: ClassVar[int] = 16
+    activation: ClassVar[str] = "int16"
+    weight: ClassVar[str] = "int16"
+    group: ClassVar[int] = 1
+    executed: ClassVar[bool] = True
+
+    @property
+    def lanes(self) -> int:
+        """32-bit numbers in a register."""
+        return self.register_bytes // 4
+
+    def runs_on(self, architecture: str, features: frozenset[str]) -> bool:
+        """Whether a processor of this architecture with these extensions runs the code."""
+        return self.architecture in ("", architecture) and features.issuperset(self.features)
+
+    def dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+        """``accumulator[i] + sum over the group g of activations[i, g] * weights[i, g]``, exact in int32.
+
+        Args:
+            accumulator: int32, ``lanes`` of them.
+            activations: ``lanes * group`` numbers in the format ``activation``.
+            weights: ``lanes * group`` numbers in the format ``weight``.
+        """
+        raise NotImplementedError
+
+    def pack_to_bytes(self, vectors: Sequence[Expr], dtype: str) -> Expr:
+        """``4 * lanes`` int32 numbers, given as four vectors, saturated to 8 bits, in order.
+
+        Args:
+            vectors: four int32 vectors of ``lanes``.
+            dtype: ``int8`` or ``uint8``.
+        """
+        raise NotImplementedError
+
+
+INSTRUCTION_SETS: Registry[str, InstructionSet] = Registry("instruction set")
+"""Instruction sets by name."""
+
+
+def instruction_set(cls: type[InstructionSet]) -> type[InstructionSet]:
+    """Register a class of instruction sets under its name.
+
+    Raises:
+        QCompilerError: the name is taken.
+    """
+    INSTRUCTION_SETS.add(cls.name, cls())
+    return cls

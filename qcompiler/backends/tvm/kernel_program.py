@@ -1,0 +1,237 @@
+"""A program as calls of kernels on buffers, and what builds one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Value
+from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir.dimension import static_shape
+from qcompiler.ops.constant import constant_value
+
+Array = NDArray[Any]
+
+OVER_READ = 64
+"""Bytes that kernels may read behind a buffer."""
+
+
+class Home(Enum):
+    """Where a buffer lives."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    WORKSPACE = "workspace"
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Numbers side by side in memory.
+
+    Attributes:
+        dtype: format of one number.
+        elements: how many.
+        home: where it lives.
+        index: which of its home's buffers it is, in the order in which they were made.
+    """
+
+    dtype: str
+    elements: int
+    home: Home
+    index: int
+
+    @property
+    def bytes(self) -> int:
+        return self.elements * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class View:
+    """A buffer from some byte on."""
+
+    buffer: Buffer
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel at work.
+
+    Attributes:
+        kernel: which.
+        views: a view for each argument that is no scratch memory, in order.
+        label: the user's layers, or the op where it belongs to none.
+    """
+
+    kernel: Kernel
+    views: tuple[View, ...]
+    label: str
+
+
+@dataclass
+class KernelProgram:
+    """Calls in order, for one sample.
+
+    Attributes:
+        isa: the instruction set that the kernels are meant for.
+        calls: what runs.
+        inputs, outputs: buffers that the caller hands in.
+        stored: for each output the integers that stand behind it, which the caller may ask for; they outlive the
+            last call.
+        constants: arrays by index.
+        workspace: buffers that live between calls.
+    """
+
+    isa: InstructionSet
+    calls: list[Call] = field(default_factory=list)
+    inputs: list[Buffer] = field(default_factory=list)
+    outputs: list[Buffer] = field(default_factory=list)
+    stored: list[View] = field(default_factory=list)
+    constants: list[Array] = field(default_factory=list)
+    workspace: list[Buffer] = field(default_factory=list)
+
+
+class ProgramBuilder:
+    """Takes down calls and finds a place for every value."""
+
+    def __init__(self, isa: InstructionSet) -> None:
+        self.isa = isa
+        self.program = KernelProgram(isa)
+        self._views: dict[Value, View] = {}
+        self._constants: dict[ConstantArray, Buffer] = {}
+        self._copied: dict[Buffer, View] = {}
+
+    def add_input(self, value: Value) -> None:
+        """The caller's numbers for an input of the graph."""
+        buffer = self._buffer(value, Home.INPUT, len(self.program.inputs))
+        self.program.inputs.append(buffer)
+        self._views[value] = View(buffer)
+
+    def add_output(self, value: Value, stored: Value) -> None:
+        """Hand a computed value to the caller; where possible the kernel that computes it writes there directly.
+
+        Args:
+            value: the output.
+            stored: the integers behind it.
+        """
+        view = self.view(value)
+        buffer = view.buffer
+        index = len(self.program.outputs)
+        if buffer.home is Home.WORKSPACE and view.offset == 0 and not self._is_read_beyond(buffer):
+            buffer.home, buffer.index = Home.OUTPUT, index
+        else:
+            buffer = self._buffer(value, Home.OUTPUT, index)
+            self.copy(view, View(buffer), "output")
+        self.program.outputs.append(buffer)
+        self.program.stored.append(View(buffer) if stored is value else self.view(stored))
+
+    def finish(self) -> KernelProgram:
+        """The program, its workspace numbered."""
+        self.program.workspace = [b for b in self.program.workspace if b.home is Home.WORKSPACE]
+        for index, buffer in enumerate(self.program.workspace):
+            buffer.index = index
+        return self.program
+
+    def _is_read_beyond(self, buffer: Buffer) -> bool:
+        """Whether a call reads behind the end of a buffer, which is no one's business in the caller's memory."""
+        for call in self.program.calls:
+            for argument, view in zip(shared_arguments(call.kernel, self.isa), call.views, strict=True):
+                if view.buffer is buffer and view.offset + argument.bytes > buffer.bytes:
+                    return True
+        return False
+
+    def view(self, value: Value) -> View:
+        """Where a value that was computed, or is constant, stands."""
+        if value not in self._views:
+            array = constant_value(value)
+            if array is None:
+                raise KeyError(f"{value} has not been computed")
+            self._views[value] = self.constant(array)
+        return self._views[value]
+
+    def has_place(self, value: Value) -> bool:
+        """Whether the value stands somewhere already."""
+        return value in self._views
+
+    def place(self, value: Value, view: View) -> None:
+        """Let a value stand where another one does, or where it is to be computed."""
+        self._views[value] = view
+
+    def result(self, value: Value) -> View:
+        """A place for a value that the next call computes."""
+        if value not in self._views:
+            self._views[value] = self.temporary(str(value.type.storage.dtype), elements(value))
+        return self._views[value]
+
+    def temporary(self, dtype: str, count: int) -> View:
+        """Room in the workspace for intermediate numbers."""
+        buffer = Buffer(dtype, count, Home.WORKSPACE, len(self.program.workspace))
+        self.program.workspace.append(buffer)
+        return View(buffer)
+
+    def constant(self, array: Array) -> View:
+        """Numbers known now, stored once for all who need them."""
+        key = ConstantArray(np.ascontiguousarray(array))
+        if key not in self._constants:
+            index = len(self.program.constants)
+            self._constants[key] = Buffer(str(key.array.dtype), key.array.size, Home.CONSTANT, index)
+            self.program.constants.append(key.array)
+        return View(self._constants[key])
+
+    def call(self, kernel: Kernel, views: Sequence[View], label: str) -> None:
+        """Run a kernel next.
+
+        Args:
+            kernel: which.
+            views: a view for each argument that is no scratch memory, in order.
+            label: the user's layers.
+        """
+        taken = []
+        for argument, view in zip(shared_arguments(kernel, self.isa), views, strict=True):
+            found = view.buffer.dtype
+            if np.dtype(argument.dtype) != np.dtype(found):
+                raise TypeError(f"{kernel}: argument {argument.name} takes {argument.dtype}, found {found}")
+            if argument.role is not Role.OUTPUT and view.buffer.home is Home.INPUT:
+                if view.offset + argument.bytes > view.buffer.bytes:
+                    # The caller's memory ends where its numbers end.
+                    view = View(self._copy_of(view.buffer).buffer, view.offset)
+            taken.append(view)
+        self.program.calls.append(Call(kernel, tuple(taken), label))
+
+    def copy(self, source: View, destination: View, label: str) -> None:
+        """Copy a whole buffer."""
+        from qcompiler.backends.tvm.kernels.movement import contiguous_copy
+
+        self.call(contiguous_copy(destination.buffer.elements, destination.buffer.dtype), [source, destination], label)
+
+    def _copy_of(self, buffer: Buffer) -> View:
+        if buffer not in self._copied:
+            self._copied[buffer] = self.temporary(buffer.dtype, buffer.elements)
+            self.copy(View(buffer), self._copied[buffer], "input")
+        return self._copied[buffer]
+
+    def _buffer(self, value: Value, home: Home, index: int) -> Buffer:
+        return Buffer(str(value.type.storage.dtype), elements(value), home, index)
+
+
+def shared_arguments(kernel: Kernel, isa: InstructionSet) -> list[Argument]:
+    """The arguments that are not the worker's own memory."""
+    return [a for a in kernel.arguments(isa) if a.role is not Role.SCRATCH]
+
+
+def elements(value: Value) -> int:
+    """Numbers in a value of static shape."""
+    return int(np.prod(static_shape(value.type.shape), dtype=np.int64))
+
+
+class NoLowering(QCompilerError):
+    """Native code lacks a form of some op."""

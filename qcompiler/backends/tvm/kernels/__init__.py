@@ -1,0 +1,1 @@
+"""Kernels by family, one a file."""

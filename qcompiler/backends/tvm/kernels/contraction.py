@@ -1,0 +1,323 @@
+"""Convolution of NHWC activations with constant weights; matrix products are convolutions of one pixel's size.
+
+The channels of neighbouring pixels lie side by side, so that a row of the kernel's window is one run of numbers. A
+tile of some pixels and some vectors of output channels stays in registers while the window's runs pass by. Where
+there are pads, or activations are not stored as the dot product takes them, a strip of the input's rows is first
+assembled in scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
+from qcompiler.backends.tvm.kernels.contraction_geometry import Blocks, Strips
+from qcompiler.backends.tvm.kernels.contraction_panel import Panel
+from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Epilogue, Lanes
+from qcompiler.backends.tvm.lanes import Expr, convert, reinterpret, spread, vector
+
+_ITEM_PRODUCTS = 1 << 19
+"""Products of an item, roughly: a few microseconds."""
+_GROUP_WEIGHTS = 1 << 18
+"""Bytes of weights that stay in the second-level cache while the strips of a group of blocks pass by."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What stays in registers.
+
+    Attributes:
+        pixels: neighbouring output pixels, at least 1.
+        vectors: vectors of output channels, at least 1.
+    """
+
+    pixels: int
+    vectors: int
+
+
+@dataclass(frozen=True)
+class Convolution(Kernel):
+    """conv2d for one sample: ``[height, width, channels]`` to ``[output height, output width, outputs]``.
+
+    Buffers: ``x`` (the input, dense), ``weights`` and ``bias`` (see ``contraction_weights``), ``padding`` (the stored
+    form of zero, where ``assembles``), the epilogue's inputs, ``y`` (the output), ``panel`` (scratch memory).
+    ``y`` must not share memory with an input: tiles may overlap, and are then computed twice.
+
+    Attributes:
+        height, width, channels: the input.
+        outputs: output channels.
+        kernel, strides, dilations: along height and width.
+        pads: top, left, bottom, right.
+        groups: divides channels and outputs.
+        activation: format of the input in memory, ``uint8`` or ``int8``.
+        epilogue: what happens to finished accumulators.
+        tile: what stays in registers; limited to what there is.
+    """
+
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    groups: int
+    activation: str
+    epilogue: Epilogue
+    tile: Tile
+
+    def arguments(self, isa: InstructionSet) -> tuple[Argument, ...]:
+        packed = self.packed_outputs(isa)
+        assembles = self.assembles(isa)
+        elements = self.height * self.width * self.channels
+        panel = self.panel(isa)
+        over_read = panel.step - 1 if assembles else self.padded_run(isa) - self.run
+        rows, columns = self.output_size
+        results = rows * columns * self.outputs
+        return (
+            Argument("x", self.activation, elements + over_read, Role.INPUT),
+            Argument("weights", isa.weight, packed * self.window_rows * self.runs * self.padded_run(isa), Role.CONSTANT),
+            Argument("bias", "int32", packed, Role.CONSTANT),
+            *([Argument("padding", isa.activation, 1, Role.CONSTANT)] if assembles else []),
+            *self.epilogue.arguments(isa, results, packed),
+            Argument("y", self.epilogue.result, results, Role.OUTPUT),
+            *([Argument("panel", isa.activation, panel.elements, Role.SCRATCH)] if assembles else []),
+        )
+
+    def items(self, isa: InstructionSet) -> int:
+        return self.block_groups(isa) * self.rows * self.strips(isa).count
+
+    def work(self) -> int:
+        rows, columns = self.output_size
+        return rows * columns * self.outputs * self.kernel[0] * self.kernel[1] * (self.channels // self.groups)
+
+    # ---- geometry
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        top, left, bottom, right = self.pads
+        height, width = self.extent
+        return (
+            (self.height + top + bottom - height) // self.strides[0] + 1,
+            (self.width + left + right - width) // self.strides[1] + 1,
+        )
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns of the input that a window spans."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilations
+        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all output pixels form one long row: the output's pixels are the input's."""
+        return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads)
+
+    @property
+    def rows(self) -> int:
+        """Rows of output pixels that tiles are cut from."""
+        return 1 if self.is_flat else self.output_size[0]
+
+    @property
+    def row_pixels(self) -> int:
+        """Output pixels of a row."""
+        height, width = self.output_size
+        return height * width if self.is_flat else width
+
+    @property
+    def window_rows(self) -> int:
+        """Rows of a window."""
+        return self.kernel[0]
+
+    @property
+    def runs(self) -> int:
+        """Runs of numbers side by side in a row of a window."""
+        return 1 if self.dilations[1] == 1 and self.groups == 1 else self.kernel[1]
+
+    @property
+    def run(self) -> int:
+        """Numbers in a run."""
+        return self.channels // self.groups * (self.kernel[1] if self.runs == 1 else 1)
+
+    def padded_run(self, isa: InstructionSet) -> int:
+        """Numbers in a run of weights: a whole number of dot products."""
+        return -(-self.run // isa.group) * isa.group
+
+    def assembles(self, isa: InstructionSet) -> bool:
+        """Whether tiles read from scratch memory. A single number is converted as it is loaded."""
+        return any(self.pads) or (isa.activation != self.activation and isa.group > 1)
+
+    def blocks(self, isa: InstructionSet) -> Blocks:
+        """The output channels of one group, in vectors."""
+        return Blocks(-(-(self.outputs // self.groups) // isa.lanes), self.tile.vectors)
+
+    def packed_outputs(self, isa: InstructionSet) -> int:
+        """Numbers by output channel as constants hold them: each group in whole vectors."""
+        return self.groups * self.blocks(isa).vectors * isa.lanes
+
+    def strips(self, isa: InstructionSet) -> Strips:
+        """How a row of output pixels is cut."""
+        tile = min(self.tile.pixels, self.row_pixels)
+        channels = self.blocks_each(isa) * self.blocks(isa).smaller * isa.lanes
+        products = tile * channels * self.run * self.runs * self.window_rows
+        return Strips(self.row_pixels, tile, max(1, _ITEM_PRODUCTS // products))
+
+    def blocks_each(self, isa: InstructionSet) -> int:
+        """Blocks of an item: several where they share an assembled strip, as long as their weights stay cached."""
+        if not self.assembles(isa):
+            return 1
+        blocks = self.blocks(isa)
+        numbers = self.packed_outputs(isa) * self.window_rows * self.runs * self.padded_run(isa)
+        each = numbers * np.dtype(isa.weight).itemsize // (blocks.count * self.groups)
+        return min(blocks.count * self.groups, max(1, _GROUP_WEIGHTS // each))
+
+    def block_groups(self, isa: InstructionSet) -> int:
+        """Items that one strip is in."""
+        return -(-self.blocks(isa).count * self.groups // self.blocks_each(isa))
+
+    def panel(self, isa: InstructionSet) -> Panel:
+        """The assembled strip."""
+        columns = (self.strips(isa).strip_pixels - 1) * self.strides[1] + self.extent[1]
+        return Panel(
+            self.height if not self.is_flat else 1, self.width if not self.is_flat else self.row_pixels, self.channels,
+            self.window_rows, self.dilations[0], columns, self.activation, isa.activation,
+            isa.register_bytes // np.dtype(isa.activation).itemsize,
+        )
+
+    # ---- code
+
+    def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
+        strips, blocks, each = self.strips(isa), self.blocks(isa), self.blocks_each(isa)
+        epilogue = self.epilogue.bind(isa, buffers)
+        strip_items = self.rows * strips.count
+        with loop(begin, end) as item:
+            group = named(item // strip_items)
+            row = named(item % strip_items // strips.count)
+            first_tile = named(item % strips.count * strips.tiles_each)
+            # The strip's first pixel; a strip that is one overlapping tile begins earlier.
+            pixel = named(tirx.min(first_tile * strips.tile, strips.pixels - strips.tile))
+            origin = self._origin(isa, buffers, row, pixel)
+            with loop(group * each, tirx.min(group * each + each, blocks.count * self.groups)) as number:
+                self._block(isa, buffers, epilogue, number, row, first_tile, pixel, origin)
+
+    def _origin(self, isa: InstructionSet, buffers: Mapping[str, Any], row: Expr, pixel: Expr) -> Expr:
+        """Where the window of a strip's first pixel begins, after assembling it where that has to be."""
+        top, left, _, _ = self.pads
+        if not self.assembles(isa):
+            return named((row * self.strides[0] * self.width + pixel * self.strides[1]) * self.channels)
+        self.panel(isa).assemble(buffers, row * self.strides[0] - top, pixel * self.strides[1] - left)
+        return 0
+
+    def _block(
+        self, isa: InstructionSet, buffers: Mapping[str, Any], epilogue: BoundEpilogue, number: Expr, row: Expr,
+        first_tile: Expr, strip_pixel: Expr, origin: Expr,
+    ) -> None:
+        """A strip's tiles for one block of output channels."""
+        strips, blocks = self.strips(isa), self.blocks(isa)
+        group, block = (named(number // blocks.count), named(number % blocks.count)) if self.groups > 1 else (0, number)
+
+        def tiles(vectors: int, is_last: bool) -> None:
+            vector_index = named(
+                group * blocks.vectors + block * vectors + (0 if vectors > blocks.smaller else blocks.larger_count)
+            )
+            with loop(first_tile, tirx.min(first_tile + strips.tiles_each, strips.tiles)) as tile:
+                pixel = named(tirx.min(tile * strips.tile, strips.pixels - strips.tile))
+                start = origin + (pixel - strip_pixel) * (self.strides[1] * self.channels)
+                if self.groups > 1:
+                    start = start + group * (self.channels // self.groups)
+                accumulators = self._accumulate(isa, buffers, vectors, vector_index, named(start))
+                first = (vector_index - group * blocks.vectors) * isa.lanes + group * (self.outputs // self.groups)
+                self._finish(isa, epilogue, accumulators, is_last, vector_index, named(first),
+                             named(row * self.row_pixels + pixel))
+
+        # Blocks come in two sizes at most, and the last one may end within a vector.
+        has_tail = (self.outputs // self.groups) % isa.lanes != 0
+        kinds: list[tuple[Expr, int, bool]] = []
+        if blocks.larger_count:
+            kinds.append((block < blocks.larger_count, blocks.smaller + 1, False))
+        if has_tail and blocks.count - blocks.larger_count > 1:
+            kinds.append((block < blocks.count - 1, blocks.smaller, False))
+        _choose(kinds, lambda: tiles(blocks.smaller, has_tail), tiles)
+
+    def _accumulate(
+        self, isa: InstructionSet, buffers: Mapping[str, Any], vectors: int, vector_index: Expr, start: Expr
+    ) -> list[list[Expr]]:
+        """The accumulators of a tile, by pixel and vector."""
+        lanes, pixels, panel = isa.lanes, self.strips(isa).tile, self.panel(isa)
+        source, pitch = (
+            (buffers["panel"], panel.pitch) if self.assembles(isa)
+            else (buffers["x"], self.width * self.channels * self.dilations[0])
+        )
+        step_weights = lanes * isa.group
+        run_weights = vectors * lanes * self.padded_run(isa)
+        weights_start = named(vector_index * (lanes * self.window_rows * self.runs * self.padded_run(isa)))
+        registers = [T.alloc_buffer((vectors * lanes,), "int32", scope="local") for _ in range(pixels)]
+        for v in range(vectors):
+            bias = named(load(buffers["bias"], (vector_index + v) * lanes, lanes))
+            for register in registers:
+                store(register, v * lanes, bias)
+        with loop(0, self.window_rows) as y, loop(0, self.runs) as x:
+            run_start = named(start + y * pitch + x * (self.dilations[1] * self.channels))
+            run_weight = named(weights_start + (y * self.runs + x) * run_weights)
+            with loop(0, self.padded_run(isa) // isa.group) as k:
+                rows = [
+                    named(load(buffers["weights"], run_weight + k * (vectors * step_weights) + v * step_weights,
+                               step_weights))
+                    for v in range(vectors)
+                ]
+                for pixel, register in enumerate(registers):
+                    offset = run_start + k * isa.group + pixel * (self.strides[1] * self.channels)
+                    activations = named(_broadcast(isa, load(source, offset, isa.group)))
+                    for v in range(vectors):
+                        dot = isa.dot(load(register, v * lanes, lanes), activations, rows[v])
+                        store(register, v * lanes, dot)
+        return [[load(register, v * lanes, lanes) for v in range(vectors)] for register in registers]
+
+    def _finish(
+        self, isa: InstructionSet, epilogue: BoundEpilogue, accumulators: list[list[Expr]], is_last: bool,
+        vector_index: Expr, first_channel: Expr, pixel: Expr,
+    ) -> None:
+        """From accumulators to stored results."""
+        lanes = isa.lanes
+        tail = (self.outputs // self.groups - 1) % lanes + 1
+        vectors = []
+        for i, row in enumerate(accumulators):
+            place = named((pixel + i) * self.outputs + first_channel)
+            vectors += [
+                Lanes(named(value), (vector_index + v) * lanes, place, v * lanes,
+                      tail if is_last and v == len(row) - 1 else lanes)
+                for v, value in enumerate(row)
+            ]
+        epilogue.finish(vectors)
+
+
+def _broadcast(isa: InstructionSet, numbers: Expr) -> Expr:
+    """``group`` activations, repeated for every lane."""
+    if isa.group == 1:
+        return spread(convert(numbers, isa.activation), isa.lanes)
+    bits = f"int{8 * np.dtype(isa.activation).itemsize * isa.group}"
+    return reinterpret(
+        vector(isa.activation, isa.lanes * isa.group), spread(reinterpret(bits, numbers), isa.lanes)
+    )
+
+
+def _choose(kinds: list[tuple[Expr, int, bool]], otherwise: Any, tiles: Any) -> None:
+    """The code of the first kind whose condition holds."""
+    if not kinds:
+        otherwise()
+        return
+    condition, vectors, is_last = kinds[0]
+    with T.If(condition):
+        with T.Then():
+            tiles(vectors, is_last)
+        with T.Else():
+            _choose(kinds[1:], otherwise, tiles)

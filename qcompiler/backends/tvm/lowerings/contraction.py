@@ -1,0 +1,193 @@
+"""Convolutions and matrix products."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.backends.lowering import lowering
+from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
+from qcompiler.backends.tvm.kernels.contraction import Convolution
+from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
+from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
+from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution, DirectMatmul
+from qcompiler.backends.tvm.lowerings.tail import Tail, call_by_name, fit_tail, lower_elementwise
+from qcompiler.backends.tvm.regions import Region
+from qcompiler.ir import Node
+from qcompiler.ir.dimension import static_shape
+from qcompiler.ir.scalar import I8, I32, U8
+from qcompiler.ops.constant import constant_value
+from qcompiler.ops.contraction import Conv2D, Conv2DBase, ConvTranspose2D, Matmul
+from qcompiler.ops.quantized import affine
+
+Array = NDArray[Any]
+
+
+@lowering("tvm-root", "conv2d", "conv_transpose2d", "matmul")
+def lower_contraction(region: Region, builder: ProgramBuilder) -> None:
+    """The fast kernel where it fits, with the steps behind it; else sums from the definition, then the steps."""
+    root = region.root
+    weights = _fast_weights(root)
+    tail = fit_tail(region, builder)
+    if weights is not None and tail is not None:
+        _lower_fast(region, builder, weights, tail)
+        return
+    storage = root.result.type.storage
+    accumulator = (
+        builder.temporary(str(storage.dtype), prod(static_shape(root.result.type.shape)))
+        if region.steps
+        else builder.result(root.result)
+    )
+    if isinstance(root.op, Matmul):
+        _lower_direct_matmul(root, builder, accumulator, region.label)
+    else:
+        _lower_direct_convolution(root, builder, accumulator, region.label)
+    if region.steps:
+        lower_elementwise(region, builder, accumulator)
+
+
+def _fast_weights(node: Node) -> Array | None:
+    """Weights that the fast kernels take, ``[O, KH, KW, C / groups]``; None where they do not serve this node."""
+    x, w = node.operands[0].type, node.operands[1].type
+    weights = constant_value(node.operands[1])
+    fits = (
+        weights is not None and x.storage in (I8, U8) and w.storage == I8 and affine(w).symmetric
+        and node.result.type.storage == I32 and (len(node.operands) < 3 or _bias(node) is not None)
+    )
+    if not fits or weights is None:
+        return None
+    op = node.op
+    if isinstance(op, Conv2D):
+        return weights if op.layout == "NHWC" else None
+    if isinstance(op, Matmul) and prod(weights.shape[:-2]) == 1:
+        matrix = weights.reshape(weights.shape[-2:])
+        rows = matrix if op.transpose_b else matrix.T
+        return np.ascontiguousarray(rows)[:, None, None, :]
+    return None
+
+
+def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, tail: Tail) -> None:
+    root, isa = region.root, builder.isa
+    x = root.operands[0]
+    shape = static_shape(x.type.shape)
+    activation = str(x.type.storage.dtype)
+    outputs, kernel_height, kernel_width, _ = weights.shape
+    if isinstance(root.op, Conv2D):
+        op, (_, height, width, channels) = root.op, shape
+        samples = shape[0]
+    else:
+        op, (height, width, channels) = Conv2D(layout="NHWC"), (1, prod(shape[:-1]), shape[-1])
+        samples = 1
+    geometry = dict(
+        height=height, width=width, channels=channels, outputs=outputs, kernel=(kernel_height, kernel_width),
+        strides=op.strides, dilations=op.dilations, pads=op.pads, groups=op.groups, activation=activation,
+        epilogue=tail.epilogue,
+    )
+    kernel = Convolution(**geometry, tile=choose_tile(isa, **geometry))
+    zero_point = int(affine(x.type).zero_point.array)
+    packed = pack_constants(kernel, isa, weights, _bias_or_zero(root, outputs), zero_point, tail.constants)
+    views = {
+        "x": builder.view(x), **{name: builder.constant(array) for name, array in packed.items()}, **tail.tensors,
+        "y": builder.result(region.result),
+    }
+    results = prod(static_shape(region.result.type.shape)) // samples
+    steps = {"x": height * width * channels * x.type.storage.dtype.itemsize} | {
+        name: results * np.dtype(views[name].buffer.dtype).itemsize for name in (*tail.tensors, "y")
+    }
+    for sample in range(samples):
+        moved = {name: View(v.buffer, v.offset + sample * steps.get(name, 0)) for name, v in views.items()}
+        call_by_name(builder, kernel, moved, region.label)
+
+
+def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: View, label: str) -> None:
+    op = node.op
+    assert isinstance(op, Conv2DBase)
+    x, w, result = node.operands[0], node.operands[1], node.result
+    weights = constant_value(w)
+    if weights is None:
+        raise NoLowering("native code needs constant weights of a convolution", layer=node.layer)
+    centered = weights.astype(np.int64) - affine(w.type).zero_point_for(weights.shape)
+    last = op.layout == "NHWC"
+    centered = centered if last else centered.transpose(0, 2, 3, 1)
+    kernel_size = (centered.shape[1], centered.shape[2])
+    weight = "int8" if np.abs(centered).max(initial=0) < 128 else "int16" if np.abs(centered).max() < 1 << 15 else "int32"
+    samples, *source = static_shape(x.type.shape)
+    _, *target = static_shape(result.type.shape)
+    storage = str(result.type.storage.dtype)
+    kernel = DirectConvolution(
+        *_channels_last(source, last), *_channels_last(target, last), kernel_size, op.strides, op.dilations,
+        (op.pads[0], op.pads[1]), op.groups, isinstance(op, ConvTranspose2D), str(x.type.storage.dtype), weight, storage,
+    )
+    views = [
+        builder.view(x), builder.constant(_number(affine(x.type).zero_point.array, storage)),
+        builder.constant(centered.astype(weight)), builder.constant(_bias_or_zero(node, centered.shape[0])), accumulator,
+    ]
+    for sample in range(samples):
+        input_view, *constants, output_view = views
+        builder.call(
+            kernel,
+            [
+                View(input_view.buffer, input_view.offset + sample * x.type.storage.dtype.itemsize * prod(source)),
+                *constants,
+                View(output_view.buffer, output_view.offset + sample * np.dtype(storage).itemsize * prod(target)),
+            ],
+            label,
+        )
+
+
+def _channels_last(sizes: list[int], last: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Height, width, channels, and the elements between neighbours along each."""
+    if last:
+        height, width, channels = sizes
+        return (height, width, channels), (width * channels, channels, 1)
+    channels, height, width = sizes
+    return (height, width, channels), (width, 1, height * width)
+
+
+def _lower_direct_matmul(node: Node, builder: ProgramBuilder, accumulator: View, label: str) -> None:
+    op, (x, w, *_) = node.op, node.operands
+    assert isinstance(op, Matmul)
+    result = static_shape(node.result.type.shape)
+    leading, (rows, columns) = result[:-2], result[-2:]
+    storage = str(node.result.type.storage.dtype)
+    x_strides = _strides(static_shape(x.type.shape), leading)
+    w_strides = _strides(static_shape(w.type.shape), leading)
+    if not op.transpose_b:
+        w_strides = (*w_strides[:-2], w_strides[-1], w_strides[-2])
+    kernel = DirectMatmul(
+        leading, rows, columns, static_shape(x.type.shape)[-1], x_strides, w_strides,
+        prod(static_shape(x.type.shape)), prod(static_shape(w.type.shape)), str(x.type.storage.dtype),
+        str(w.type.storage.dtype), storage,
+    )
+    assert affine(w.type).is_per_tensor or affine(w.type).symmetric
+    views = [
+        builder.view(x), builder.view(w), builder.constant(_number(affine(x.type).zero_point.array, storage)),
+        builder.constant(_number(affine(w.type).zero_point.array.reshape(-1)[0], storage)),
+        builder.constant(_bias_or_zero(node, columns)), accumulator,
+    ]
+    builder.call(kernel, views, label)
+
+
+def _strides(shape: tuple[int, ...], leading: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements between neighbours along each axis of the result's rank; 0 where the operand is broadcast."""
+    strides = [prod(shape[i + 1 :]) if size > 1 or i >= len(shape) - 2 else 0 for i, size in enumerate(shape)]
+    return (*(0 for _ in range(len(leading) + 2 - len(shape))), *strides)
+
+
+def _bias(node: Node) -> Array | None:
+    return constant_value(node.operands[2]) if len(node.operands) == 3 else None
+
+
+def _bias_or_zero(node: Node, outputs: int) -> Array:
+    bias = _bias(node)
+    if bias is None and len(node.operands) == 3:
+        raise NoLowering("native code needs a constant bias", layer=node.layer)
+    dtype = node.result.type.storage.dtype
+    return np.zeros(outputs, dtype) if bias is None else bias.astype(dtype)
+
+
+def _number(value: Any, dtype: str) -> Array:
+    return np.asarray(value, dtype).reshape(1)

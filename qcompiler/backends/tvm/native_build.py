@@ -1,0 +1,62 @@
+"""From a legalized program to a library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qcompiler.backends.tvm.graph_lowering import lower_program
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel_cache import KernelCache
+from qcompiler.backends.tvm.library_build import LibraryParts, build_shared_library
+from qcompiler.backends.tvm.program_source import write_program
+from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
+from qcompiler.ir import Graph
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+def native_parts(
+    graph: Graph, isa: InstructionSet, cache: KernelCache | None = None, progress: Progress = _silent
+) -> LibraryParts:
+    """A program's C source, constants and compiled kernels.
+
+    Args:
+        graph: a legalized program.
+        isa: what the kernels may use.
+        cache: compiled kernels; the user's by default.
+        progress: told how many kernels are compiled.
+
+    Raises:
+        NoLowering: an op has no native form.
+    """
+    cache = cache or KernelCache()
+    program, interface = lower_program(graph, isa)
+    source = write_program(program, interface)
+    kernels = {}
+    for number, (symbol, kernel) in enumerate(source.kernels.items(), 1):
+        kernels[symbol] = cache.object_code(kernel, isa)
+        progress("kernels", number, len(source.kernels))
+    return LibraryParts(interface.name, source.text, source.constants, kernels)
+
+
+def build_native(
+    graph: Graph,
+    output: Path,
+    isa: InstructionSet,
+    cache: KernelCache | None = None,
+    toolchain: Toolchain | None = None,
+    progress: Progress = _silent,
+) -> None:
+    """Write a program's shared library.
+
+    Raises:
+        NoLowering: an op has no native form.
+        NoCompiler: no C compiler is at hand to link it.
+    """
+    toolchain = toolchain or find_toolchain()
+    build_shared_library(native_parts(graph, isa, cache, progress), output, toolchain)

@@ -1,0 +1,321 @@
+"""Shared libraries in this process, called without TVM and without copying numbers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.errors import QCompilerError, did_you_mean
+
+Array = NDArray[Any]
+
+_VERSION = 1
+"""QCOMPILER_RUNTIME_VERSION of ``qcompiler_runtime.h``, whose structures stand below."""
+
+_ALIGNMENT = 64
+"""QCOMPILER_ALIGNMENT of the same."""
+
+
+class UnusableLibrary(QCompilerError):
+    """A shared library that this machine cannot run, or that is none of ours."""
+
+
+class MissingInstructions(UnusableLibrary):
+    """A library that needs instructions which this processor lacks."""
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("rank", ctypes.c_int32),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("batched", ctypes.c_int32), ("sample_bytes", ctypes.c_int64),
+    ]
+
+
+_Run = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
+)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("instructions", ctypes.c_char_p),
+        ("inputs", ctypes.c_int32), ("outputs", ctypes.c_int32),
+        ("input", ctypes.POINTER(_Tensor)), ("output", ctypes.POINTER(_Tensor)),
+        ("workspace_bytes", ctypes.c_int64), ("scratch_bytes", ctypes.c_int64),
+        ("steps", ctypes.c_int32), ("step_names", ctypes.POINTER(ctypes.c_char_p)),
+        ("run", _Run), ("stored", ctypes.POINTER(_Tensor)),
+    ]
+
+
+@dataclass(frozen=True)
+class LibraryTensor:
+    """An input or output.
+
+    Attributes:
+        name: its name in the user's model.
+        dtype: format of its numbers.
+        shape: for one sample.
+        batched: whether axis 0 runs over samples; ``shape[0]`` is then the rows of one.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    batched: bool
+
+    def shape_of(self, samples: int) -> tuple[int, ...]:
+        """The shape for a number of samples."""
+        return (samples * self.shape[0], *self.shape[1:]) if self.batched else self.shape
+
+
+class NativeLibrary:
+    """A program in a shared library, loaded into this process. Any number of threads may run it at the same time.
+
+    Attributes:
+        name: the program's C name.
+        instructions: instruction-set extensions that it needs.
+        inputs, outputs: what it takes and gives.
+        stored: for each output the integers that stand behind it.
+        step_names: the user's layers, for each step.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load a library.
+
+        Raises:
+            MissingInstructions: the processor lacks some that it needs.
+            UnusableLibrary: it is damaged, or built for another machine or another version of qcompiler.
+        """
+        self._library = _load(path)
+        self._program = _program_of(self._library, path)
+        self.name = _text(self._program.name)
+        self.instructions = tuple(_text(self._program.instructions).split())
+        missing = self._library.qcompiler_missing_instructions(self._program.instructions)
+        if missing:
+            raise MissingInstructions(
+                f"{path} needs instructions that this processor lacks", expected=" ".join(self.instructions),
+                found=f"no {_text(missing).replace(' ', ', no ')}",
+                fix="compile with --cpu generic, or for this machine's processor",
+            )
+        count = self._program.outputs
+        self.inputs = _tensors(self._program.input, self._program.inputs)
+        self.outputs = _tensors(self._program.output, count)
+        self.stored = _tensors(self._program.stored, count)
+        self.step_names = tuple(_text(self._program.step_names[i]) for i in range(self._program.steps))
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[int, int], int | None] = {}
+        self._idle: dict[int, list[Array]] = {}
+        # At the interpreter's exit threads may still run: sleeping ones then end with the process.
+        weakref.finalize(self, _destroy_pools, self._library, self._pools).atexit = False
+
+    def run(self, feeds: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """Outputs by name.
+
+        Args:
+            feeds: an array for each input; contiguous ones are read in place.
+            threads: how many run each op at most, the caller's included.
+
+        Raises:
+            QCompilerError: an input is missing, unknown, or has another shape or format.
+        """
+        return self._run(feeds, threads, with_stored=False)[0]
+
+    def run_with_stored(self, feeds: Mapping[str, Array], threads: int = 1) -> tuple[dict[str, Array], list[Array]]:
+        """Outputs by name, and for each output, in order, the integers that stand behind it. See :meth:`run`."""
+        return self._run(feeds, threads, with_stored=True)
+
+    def profile(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> list[tuple[str, float]]:
+        """Nanoseconds of each step, in the order in which they run: the median over ``repeat`` runs after one to warm up.
+
+        Raises:
+            QCompilerError: an input is wrong.
+        """
+        self._run(feeds, threads, with_stored=False)
+        measured = np.zeros((repeat, len(self.step_names)), np.uint64)
+        for row in measured:
+            self._run(feeds, threads, with_stored=False, nanoseconds=row)
+        medians = np.median(measured, axis=0) if repeat else np.zeros(len(self.step_names))
+        return [(name, float(time)) for name, time in zip(self.step_names, medians, strict=True)]
+
+    def time(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> float:
+        """Seconds that one run takes, checks and output arrays included: the median over ``repeat`` runs.
+
+        Raises:
+            QCompilerError: an input is wrong.
+        """
+        self._run(feeds, threads, with_stored=False)
+        seconds = []
+        for _ in range(max(repeat, 1)):
+            start = time.perf_counter()
+            self._run(feeds, threads, with_stored=False)
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    def _run(
+        self, feeds: Mapping[str, Array], threads: int, *, with_stored: bool, nanoseconds: Array | None = None
+    ) -> tuple[dict[str, Array], list[Array]]:
+        arrays, samples = self._take(feeds)
+        outputs = [np.empty(t.shape_of(samples), t.dtype) for t in self.outputs]
+        stored = [np.empty(t.shape_of(samples), t.dtype) for t in self.stored] if with_stored else []
+        inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
+        places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in [*outputs, *stored]))
+        pool = self._pool(threads)
+        working = self._library.qcompiler_pool_threads(pool)
+        workspace = self._take_workspace(working)
+        status = self._program.run(
+            inputs, places, samples, workspace.ctypes.data, pool, None if nanoseconds is None else nanoseconds.ctypes.data
+        )
+        with self._lock:
+            self._idle[working].append(workspace)
+        if status:
+            raise UnusableLibrary(f"{self.name} stopped with status {status}")
+        return {t.name: a for t, a in zip(self.outputs, outputs, strict=True)}, stored
+
+    def _take(self, feeds: Mapping[str, Array]) -> tuple[list[Array], int]:
+        """The inputs' arrays in order, contiguous, and how many samples they hold."""
+        known = [t.name for t in self.inputs]
+        for name in feeds:
+            if name not in known:
+                raise QCompilerError(
+                    f"the program has no input {name!r}", expected=", ".join(map(repr, known)),
+                    fix=did_you_mean(name, known),
+                )
+        arrays, samples, teller = [], None, ""
+        for tensor in self.inputs:
+            if tensor.name not in feeds:
+                raise QCompilerError(f"input {tensor.name!r} is missing", fix="hand in an array for it")
+            array = np.asarray(feeds[tensor.name])
+            _check(tensor, array)
+            if tensor.batched and tensor.shape[0]:
+                count = array.shape[0] // tensor.shape[0]
+                if samples is not None and count != samples:
+                    raise QCompilerError(
+                        f"input {tensor.name!r} holds another number of samples than {teller!r}",
+                        expected=str(samples), found=str(count), fix="hand in as many of each",
+                    )
+                samples, teller = count, tensor.name
+            arrays.append(np.ascontiguousarray(array).reshape(array.shape))
+        return arrays, 1 if samples is None else samples
+
+    def _pool(self, threads: int) -> int | None:
+        """The pool for a number of threads, as an address. A forked process has none of its parent's threads."""
+        if threads < 1:
+            raise QCompilerError("a program runs on one thread or more", found=str(threads), fix="threads=1")
+        key = (os.getpid(), threads)
+        with self._lock:
+            if key not in self._pools:
+                self._pools[key] = self._library.qcompiler_pool_create(threads)
+            return self._pools[key]
+
+    def _take_workspace(self, threads: int) -> Array:
+        """Memory that no other call uses: aligned, not cleared."""
+        with self._lock:
+            idle = self._idle.setdefault(threads, [])
+            if idle:
+                return idle.pop()
+        size = self._program.workspace_bytes + threads * self._program.scratch_bytes
+        raw = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        return raw[start : start + size]
+
+
+def _check(tensor: LibraryTensor, array: Array) -> None:
+    if array.dtype != tensor.dtype:
+        raise QCompilerError(
+            f"input {tensor.name!r} has another format", expected=str(tensor.dtype), found=str(array.dtype),
+            fix=f"convert it, for instance by array.astype({str(tensor.dtype)!r})",
+        )
+    expected = list(tensor.shape)
+    if tensor.batched and array.ndim == len(expected) and expected[0] and array.shape[0] % expected[0] == 0:
+        expected[0] = array.shape[0]
+    if list(array.shape) != expected:
+        sizes = [str(size) for size in tensor.shape]
+        if tensor.batched:
+            sizes[0] = "N" if sizes[0] == "1" else f"N * {sizes[0]}"
+        raise QCompilerError(
+            f"input {tensor.name!r} has another shape", expected=f"({', '.join(sizes)})", found=str(array.shape),
+            fix="reshape it",
+        )
+
+
+_lock = threading.Lock()
+_loaded: dict[tuple[int, int], tuple[int, int]] = {}
+"""Time and size of the files that the dynamic linker has mapped, by device and inode."""
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """The library as it is on disk now.
+
+    The dynamic linker gives back a library that it has loaded before, if its name is the same, or its device and inode
+    are. So each load goes by a new name; and a file that was overwritten in place is loaded from a copy.
+    """
+    with tempfile.TemporaryDirectory() as folder, _lock:
+        fresh = Path(folder) / "lib.so"
+        try:
+            status = path.stat()
+            key, stamp = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
+            if _loaded.setdefault(key, stamp) == stamp:
+                fresh.symlink_to(path.resolve())
+            else:
+                shutil.copyfile(path, fresh)
+            return ctypes.CDLL(str(fresh))
+        except OSError as error:
+            reason = str(error).replace(f"{fresh}: ", "")
+            raise UnusableLibrary(
+                f"cannot load {path}", found=reason, fix="build it again, on this machine or for it"
+            ) from None
+
+
+def _program_of(library: ctypes.CDLL, path: Path) -> _Program:
+    """The program's description, and the types of the functions that are called from here."""
+    foreign = UnusableLibrary(
+        f"{path} is no library of this version of qcompiler", expected=f"runtime version {_VERSION}",
+        fix="compile the program again",
+    )
+    try:
+        if library.qcompiler_library_version() != _VERSION:
+            raise foreign
+        library.qcompiler_library_program.restype = ctypes.POINTER(_Program)
+        library.qcompiler_missing_instructions.argtypes = [ctypes.c_char_p]
+        library.qcompiler_missing_instructions.restype = ctypes.c_char_p
+        library.qcompiler_pool_create.argtypes = [ctypes.c_int32]
+        library.qcompiler_pool_create.restype = ctypes.c_void_p
+        library.qcompiler_pool_destroy.argtypes = [ctypes.c_void_p]
+        library.qcompiler_pool_destroy.restype = None
+        library.qcompiler_pool_threads.argtypes = [ctypes.c_void_p]
+    except AttributeError:
+        raise foreign from None
+    program: _Program = library.qcompiler_library_program().contents
+    return program
+
+
+def _tensors(array: Any, count: int) -> tuple[LibraryTensor, ...]:
+    return tuple(
+        LibraryTensor(
+            _text(t.name), np.dtype(_text(t.dtype)), tuple(t.shape[i] for i in range(t.rank)), bool(t.batched)
+        )
+        for t in array[:count]
+    )
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8")
+
+
+def _destroy_pools(library: ctypes.CDLL, pools: Mapping[tuple[int, int], int | None]) -> None:
+    for pool in pools.values():
+        library.qcompiler_pool_destroy(pool)
+

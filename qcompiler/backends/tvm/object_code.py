@@ -1,0 +1,96 @@
+"""From kernels to machine code: TVM's passes without its calling convention, then LLVM."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel import Kernel
+
+PIPELINE = "qcompiler"
+
+
+def symbol_of(kernel: Kernel, isa: InstructionSet) -> str:
+    """The name of a kernel's function: equal for kernels that compile to the same code, different otherwise.
+
+    It stands for the kernel's fields, the instruction set, the sources that make the code, and TVM's version.
+    """
+    text = "\n".join(
+        (repr(kernel), isa.name, repr(sorted(isa.llvm_target.items())), source_digest(type(kernel)), _toolchain())
+    )
+    return f"qcompiler_{_snake(type(kernel).__name__)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def compile_kernel(kernel: Kernel, isa: InstructionSet) -> bytes:
+    """A relocatable object file that holds the one function ``symbol_of(kernel, isa)``."""
+    import tvm
+
+    _register_pipeline()
+    target = tvm.target.Target({"kind": "llvm", **isa.llvm_target})
+    symbol = symbol_of(kernel, isa)
+    module = tvm.IRModule({symbol: kernel.prim_func(isa, symbol).with_attr("target", target)})
+    library = tvm.tirx.build(module, target=target, pipeline=PIPELINE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.o"
+        library.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def assembly(kernel: Kernel, isa: InstructionSet) -> str:
+    """The machine code as text, to look at."""
+    import tvm
+
+    _register_pipeline()
+    target = tvm.target.Target({"kind": "llvm", **isa.llvm_target})
+    module = tvm.IRModule({"kernel": kernel.prim_func(isa, "kernel").with_attr("target", target)})
+    text: str = tvm.tirx.build(module, target=target, pipeline=PIPELINE).inspect_source("asm")
+    return text
+
+
+@cache
+def _register_pipeline() -> None:
+    """TVM's lowering of loops and buffers, but no packed arguments: kernels are plain C functions."""
+    import tvm
+    from tvm import s_tir, tirx
+    from tvm.tirx import compilation_pipeline
+
+    def pipeline() -> Any:
+        @tvm.transform.module_pass(opt_level=0)
+        def lower(module: Any, context: Any) -> Any:
+            return tvm.ir.transform.Sequential([
+                s_tir.transform.CanonicalizeLoop(), tirx.transform.FlattenBuffer(), tirx.transform.NarrowDataType(32),
+                tirx.transform.VectorizeLoop(True), tirx.transform.StorageRewrite(), tirx.transform.UnrollLoop(),
+                tirx.transform.StmtSimplify(), tirx.transform.RemoveNoOp(),
+            ])(module)
+
+        def finish() -> Any:
+            return tvm.ir.transform.Sequential([tirx.transform.LowerIntrin()])
+
+        return lower, finish, compilation_pipeline.finalize_device_passes
+
+    compilation_pipeline.register_tir_pipeline(PIPELINE, pipeline)
+
+
+@cache
+def source_digest(kernel: type[Kernel]) -> str:
+    """A hash of the sources that decide what code a kernel becomes: this package, and the kernel's own module."""
+    files = set(Path(__file__).parent.rglob("*.py")) | {Path(inspect.getfile(kernel))}
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _toolchain() -> str:
+    return f"apache-tvm {version('apache-tvm')}"
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")

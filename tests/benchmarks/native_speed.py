@@ -1,0 +1,140 @@
+"""Native programs against ONNX Runtime and LiteRT, interleaved in one process.
+
+    python tests/benchmarks/native_speed.py SUITE [CASE ...] [--threads 1 2] [--rounds 15] [--target cpu-int8]
+
+In every round each contender has one turn, in an order that changes from round to round: a pause, in which the threads
+of the contender before it stop spinning, some runs to warm up, then timed runs. All times of all turns go into one
+median and one minimum. Ratios are those of the faster baseline over ours; above 1 means that ours is faster. Each
+output is compared with the float model's, so that no contender is fast by being wrong. ONNX Runtime takes the model's
+own input; LiteRT takes it as NHWC, its own layout, and so is spared a transpose that the others do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from native_baselines import Baselines, Contender, sample_of
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from suite import load_suite
+
+import qcompiler
+
+Array = NDArray[Any]
+
+CASES = ("efflite0", "resnet20", "resnet8", "kws", "vww")
+TURN_SECONDS = 0.04
+"""Timed runs of one turn take about this long, and at least three are made."""
+WARM_UP_SECONDS = 0.015
+PAUSE_SECONDS = 0.05
+"""ONNX Runtime's and XNNPACK's threads spin for some milliseconds after a run; on few cores that is their successor's
+time."""
+
+
+def ours(program: qcompiler.Program, sample: Array, threads: int) -> Contender | None:
+    """Our native program on ``sample``; None as long as programs have no native form."""
+    return None
+
+
+@dataclass
+class Times:
+    """Seconds of a contender's timed runs."""
+
+    contender: Contender
+    seconds: list[float] = field(default_factory=list)
+
+    def turn(self) -> None:
+        run, clock = self.contender.run, time.perf_counter
+        # Not by sleeping: a core that was idle runs slower for tens of milliseconds (measured: up to 1.6 times).
+        wait_until = clock() + PAUSE_SECONDS
+        while clock() < wait_until:
+            pass
+        warm_up_until = clock() + WARM_UP_SECONDS
+        while clock() < warm_up_until:
+            run()
+        turn_until, runs = clock() + TURN_SECONDS, 0
+        while runs < 3 or clock() < turn_until:
+            started = clock()
+            run()
+            self.seconds.append(clock() - started)
+            runs += 1
+
+    @property
+    def median(self) -> float:
+        return 1e3 * statistics.median(self.seconds)
+
+    @property
+    def minimum(self) -> float:
+        return 1e3 * min(self.seconds)
+
+
+def measure(contenders: list[Contender], rounds: int) -> list[Times]:
+    """Time the contenders in turns."""
+    times = [Times(c) for c in contenders]
+    for number in range(rounds):
+        shift = number % len(times)
+        for entry in times[shift:] + times[:shift]:
+            entry.turn()
+    return times
+
+
+def add_rows(table: Table, name: str, threads: int, times: list[Times], expected: Array, native: bool) -> None:
+    """A row for each contender; where ours is among them it is the first."""
+    baselines = times[1:] if native else times
+    for entry in times:
+        median = minimum = ""
+        if native and entry is times[0]:
+            median = f"{min(t.median for t in baselines) / entry.median:.2f}"
+            minimum = f"{min(t.minimum for t in baselines) / entry.minimum:.2f}"
+        error = entry.contender.output().reshape(expected.shape) - expected
+        noise = float(np.square(error).mean() / np.square(expected).mean())
+        table.add_row(
+            name, str(threads), entry.contender.name, f"{entry.median:.3f}", f"{entry.minimum:.3f}", median, minimum,
+            f"{100 * noise**0.5:.1f}",
+        )
+    table.add_section()
+
+
+def float_output(case: Any, sample: Array) -> Array:
+    session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
+    result: Array = session.run(None, {case.input: sample})[0]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="native programs against ONNX Runtime and LiteRT")
+    parser.add_argument("suite", type=Path, help="folder that holds suite.py and suite.toml")
+    parser.add_argument("cases", nargs="*", default=list(CASES), help="cases to run")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--target", default="cpu-int8", help="target of our program")
+    options = parser.parse_args()
+    suite = load_suite(options.suite)
+    table = Table(title="one inference, batch 1, real numbers in and out")
+    for heading in ("model", "threads", "", "median ms", "min ms", "median ratio", "min ratio", "error %"):
+        table.add_column(heading, justify="left" if heading in ("model", "") else "right")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.cases:
+            case = suite.load(name)
+            sample = sample_of(case)
+            expected = float_output(case, sample)
+            program = qcompiler.compile(case.model, target=options.target, data=case.calib)
+            baselines = Baselines(case, Path(folder))
+            for threads in options.threads:
+                native = ours(program, sample, threads)
+                contenders = ([native] if native else []) + baselines.contenders(threads)
+                add_rows(table, name, threads, measure(contenders, options.rounds), expected, native is not None)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Kernels on their own: compiled, linked and called on numpy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
+from qcompiler.backends.tvm.object_code import compile_kernel, symbol_of
+
+Array = NDArray[Any]
+
+GUARD = 64
+"""Bytes behind every buffer. Kernels may read them, but not write them."""
+
+
+def run_kernel(
+    kernel: Kernel, isa: InstructionSet, arrays: dict[str, Array], begin: int = 0, end: int | None = None
+) -> None:
+    """Call a kernel in place, on copies of ``arrays`` that are followed by guard bytes.
+
+    Args:
+        kernel: which.
+        isa: what to compile it for.
+        arrays: a flat or shaped array for every argument that is no scratch memory, by name. Outputs are updated.
+        begin, end: the items of work; by default all.
+
+    Raises:
+        AssertionError: the kernel wrote behind a buffer, or to something that is no output.
+    """
+    buffers = {}
+    for argument in kernel.arguments(isa):
+        array = arrays.get(argument.name)
+        if array is None:
+            assert argument.role is Role.SCRATCH, f"argument {argument.name} is missing"
+            array = np.zeros(argument.elements, argument.dtype)
+        assert array.dtype == np.dtype(argument.dtype), f"{argument.name}: {array.dtype} for {argument.dtype}"
+        buffers[argument.name] = _Guarded(argument, np.ascontiguousarray(array))
+    function = _function(kernel, isa)
+    function(*(b.pointer for b in buffers.values()), begin, kernel.items(isa) if end is None else end)
+    for name, buffer in buffers.items():
+        buffer.check()
+        if buffer.argument.role is Role.OUTPUT:
+            arrays[name][...] = buffer.array.reshape(arrays[name].shape)
+
+
+class _Guarded:
+    """A copy of an array, 64-byte aligned, with guard bytes behind it."""
+
+    def __init__(self, argument: Argument, array: Array) -> None:
+        # Scratch memory is zeroed here but may hold anything elsewhere, so it starts out as garbage.
+        self.argument, self.before = argument, array.copy()
+        pattern = np.random.default_rng(array.nbytes).integers(0, 256, array.nbytes + 2 * GUARD, np.uint8)
+        start = -pattern.ctypes.data % GUARD
+        self.memory = pattern
+        self.array = pattern[start : start + array.nbytes].view(array.dtype)
+        self.behind = pattern[start + array.nbytes :]
+        if argument.role is not Role.SCRATCH:
+            self.array[...] = array.reshape(-1)
+        over_read = argument.elements * array.dtype.itemsize - array.nbytes
+        assert over_read <= GUARD, f"{argument.name} reads {over_read} bytes behind its end"
+        self.guard_before = self.behind.copy()
+        self.pointer = ctypes.c_void_p(self.array.ctypes.data)
+
+    def check(self) -> None:
+        name = self.argument.name
+        assert (self.behind == self.guard_before).all(), f"wrote behind the end of {name}"
+        if self.argument.role in (Role.INPUT, Role.CONSTANT):
+            assert self.array.tobytes() == self.before.tobytes(), f"wrote to {name}, which is no output"
+
+
+@cache
+def _function(kernel: Kernel, isa: InstructionSet) -> Any:
+    symbol = symbol_of(kernel, isa)
+    folder = Path(tempfile.mkdtemp(prefix="kernel-"))
+    (folder / "kernel.o").write_bytes(compile_kernel(kernel, isa))
+    subprocess.run(
+        ["gcc", "-shared", "-o", str(folder / "kernel.so"), str(folder / "kernel.o"), "-lm"], check=True
+    )
+    function = ctypes.CDLL(str(folder / "kernel.so"))[symbol]
+    function.restype = None
+    arguments = kernel.arguments(isa)
+    function.argtypes = [ctypes.c_void_p] * len(arguments) + [ctypes.c_int32] * 2
+    return function
