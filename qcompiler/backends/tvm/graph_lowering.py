@@ -9,6 +9,7 @@ from qcompiler.backends.lowering import find_lowering
 from qcompiler.backends.tvm import lowerings as _lowerings
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder
+from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
 from qcompiler.backends.tvm.regions import Region, element_of, form_regions
 from qcompiler.ir import Graph, Node, SymbolicDim, TensorType, Value, clone
@@ -73,7 +74,7 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
     """
     root = region.root
     if element_of(root) is not None:
-        _lowerings.lower_elementwise(region, builder)
+        lower_elementwise(region, builder)
         return
     with_tail = find_lowering("tvm-root", root.op)
     if with_tail is not None:

@@ -18,7 +18,8 @@ RUNTIME = Path(__file__).parent / "runtime"
 _RUNTIME_SOURCES = ("qcompiler_pool.c", "qcompiler_processor.c")
 
 _EXPORTS = (
-    "__tvm_ffi_*", "qcompiler_library_*", "qcompiler_pool_*", "qcompiler_parallel", "qcompiler_missing_instructions",
+    "__tvm_ffi_*", "__TVMFFI*", "qcompiler_library_*", "qcompiler_pool_*", "qcompiler_parallel",
+    "qcompiler_missing_instructions", "qcompiler_clock",
 )
 """What a shared library shows. Kernels stay inside."""
 

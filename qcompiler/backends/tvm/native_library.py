@@ -138,7 +138,7 @@ class NativeLibrary:
         return self._run(feeds, threads, with_stored=True)
 
     def profile(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> list[tuple[str, float]]:
-        """Nanoseconds of each step, in the order in which they run: the median over ``repeat`` runs after one to warm up.
+        """Nanoseconds of each step, in the order in which they run: medians over ``repeat`` runs, after one to warm up.
 
         Raises:
             QCompilerError: an input is wrong.
@@ -148,7 +148,7 @@ class NativeLibrary:
         for row in measured:
             self._run(feeds, threads, with_stored=False, nanoseconds=row)
         medians = np.median(measured, axis=0) if repeat else np.zeros(len(self.step_names))
-        return [(name, float(time)) for name, time in zip(self.step_names, medians, strict=True)]
+        return list(zip(self.step_names, medians.tolist(), strict=True))
 
     def time(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> float:
         """Seconds that one run takes, checks and output arrays included: the median over ``repeat`` runs.
@@ -175,9 +175,8 @@ class NativeLibrary:
         pool = self._pool(threads)
         working = self._library.qcompiler_pool_threads(pool)
         workspace = self._take_workspace(working)
-        status = self._program.run(
-            inputs, places, samples, workspace.ctypes.data, pool, None if nanoseconds is None else nanoseconds.ctypes.data
-        )
+        clock = None if nanoseconds is None else nanoseconds.ctypes.data
+        status = self._program.run(inputs, places, samples, workspace.ctypes.data, pool, clock)
         with self._lock:
             self._idle[working].append(workspace)
         if status:

@@ -17,7 +17,7 @@ def select_instruction_set(cpu: str | None = None) -> InstructionSet:
         QCompilerError: there is none of that name.
     """
     if cpu is not None:
-        return INSTRUCTION_SETS.require(cpu, fix="'qcompiler targets' lists targets; --cpu takes an instruction set")
+        return INSTRUCTION_SETS.require(cpu)
     return runnable_instruction_sets()[0]
 
 

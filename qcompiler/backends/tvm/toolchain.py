@@ -49,7 +49,7 @@ class Toolchain:
     @property
     def is_mach_o(self) -> bool:
         """Whether object files have the format of Apple's systems, not ELF."""
-        return any(word in self.triple for word in ("darwin", "macos", "ios")) if self.triple else sys.platform == "darwin"
+        return any(word in (self.triple or sys.platform) for word in ("darwin", "macos", "ios"))
 
     def compile(
         self,
@@ -90,8 +90,8 @@ class Toolchain:
         with tempfile.TemporaryDirectory() as folder:
             listed = Path(folder) / "exports"
             command = [*self.compiler, *self.flags, "-shared", *map(str, objects), *self._exporting(exports, listed)]
-            # A missing symbol is to be found now, not when the library is loaded. TVM's are weak.
-            command += ["-Wl,-undefined,dynamic_lookup"] if self.is_mach_o else ["-Wl,-z,defs", "-pthread"]
+            # A missing symbol is to be found now, not when the library is loaded.
+            command += [] if self.is_mach_o else ["-Wl,-z,defs", "-pthread", "-ldl"]
             self._make(command, output)
 
     def link_program(self, sources: Sequence[Path], output: Path, includes: Sequence[Path] = ()) -> None:

@@ -25,8 +25,10 @@ from qcompiler.backends.tvm.lanes import Expr, convert, reinterpret, spread, vec
 
 _ITEM_PRODUCTS = 1 << 19
 """Products of an item, roughly: a few microseconds."""
-_GROUP_WEIGHTS = 1 << 18
-"""Bytes of weights that stay in the second-level cache while the strips of a group of blocks pass by."""
+_FIRST_LEVEL_BYTES = 1 << 14
+"""Half of a small first-level cache."""
+_SECOND_LEVEL_BYTES = 1 << 18
+"""Half of a small second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +171,20 @@ class Convolution(Kernel):
         tile = min(self.tile.pixels, self.row_pixels)
         channels = self.blocks_each(isa) * self.blocks(isa).smaller * isa.lanes
         products = tile * channels * self.run * self.runs * self.window_rows
-        return Strips(self.row_pixels, tile, max(1, _ITEM_PRODUCTS // products))
+        touched = tile * (self.channels * self.strides[1] + channels)
+        tiles = min(_ITEM_PRODUCTS // products, _FIRST_LEVEL_BYTES // touched)
+        return Strips(self.row_pixels, tile, max(1, tiles))
 
     def blocks_each(self, isa: InstructionSet) -> int:
-        """Blocks of an item: several where they share an assembled strip, as long as their weights stay cached."""
-        if not self.assembles(isa):
-            return 1
+        """Blocks of an item, as many as have weights that stay cached while strips pass by.
+
+        They share an assembled strip, and write whole cache lines of results together.
+        """
         blocks = self.blocks(isa)
         numbers = self.packed_outputs(isa) * self.window_rows * self.runs * self.padded_run(isa)
         each = numbers * np.dtype(isa.weight).itemsize // (blocks.count * self.groups)
-        return min(blocks.count * self.groups, max(1, _GROUP_WEIGHTS // each))
+        cached = _SECOND_LEVEL_BYTES if self.assembles(isa) else _FIRST_LEVEL_BYTES
+        return min(blocks.count * self.groups, max(1, cached // each))
 
     def block_groups(self, isa: InstructionSet) -> int:
         """Items that one strip is in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.backends.lowering import lowering
+from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
-from qcompiler.backends.tvm.kernels.contraction import Convolution
-from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
+from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
+from qcompiler.backends.tvm.kernels.contraction_tiles import with_chosen_tile
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
+from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution, DirectMatmul
+from qcompiler.backends.tvm.kernels.epilogue import InputKind
 from qcompiler.backends.tvm.lowerings.tail import Tail, call_by_name, fit_tail, lower_elementwise
 from qcompiler.backends.tvm.regions import Region
 from qcompiler.ir import Node
@@ -81,14 +85,22 @@ def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, tail: T
     else:
         op, (height, width, channels) = Conv2D(layout="NHWC"), (1, prod(shape[:-1]), shape[-1])
         samples = 1
-    geometry = dict(
-        height=height, width=width, channels=channels, outputs=outputs, kernel=(kernel_height, kernel_width),
-        strides=op.strides, dilations=op.dilations, pads=op.pads, groups=op.groups, activation=activation,
-        epilogue=tail.epilogue,
-    )
-    kernel = Convolution(**geometry, tile=choose_tile(isa, **geometry))
     zero_point = int(affine(x.type).zero_point.array)
-    packed = pack_constants(kernel, isa, weights, _bias_or_zero(root, outputs), zero_point, tail.constants)
+    bias = _bias_or_zero(root, outputs)
+    kernel: Convolution | Depthwise
+    if op.groups == channels == outputs > 1:
+        kernel = Depthwise(
+            height, width, channels, (kernel_height, kernel_width), op.strides, op.dilations, op.pads, activation,
+            tail.epilogue,
+        )
+        packed = _pack_depthwise(kernel, isa, weights[..., 0], bias, zero_point, tail.constants)
+    else:
+        untiled = Convolution(
+            height, width, channels, outputs, (kernel_height, kernel_width), op.strides, op.dilations, op.pads,
+            op.groups, activation, tail.epilogue, Tile(1, 1),
+        )
+        kernel = with_chosen_tile(untiled, isa)
+        packed = pack_constants(kernel, isa, weights, bias, zero_point, tail.constants)
     views = {
         "x": builder.view(x), **{name: builder.constant(array) for name, array in packed.items()}, **tail.tensors,
         "y": builder.result(region.result),
@@ -100,6 +112,20 @@ def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, tail: T
     for sample in range(samples):
         moved = {name: View(v.buffer, v.offset + sample * steps.get(name, 0)) for name, v in views.items()}
         call_by_name(builder, kernel, moved, region.label)
+
+
+def _pack_depthwise(
+    kernel: Depthwise, isa: InstructionSet, weights: Array, bias: Array, zero_point: int, inputs: Sequence[Array]
+) -> dict[str, Array]:
+    """All constants of a depthwise convolution by the name of the argument."""
+    packed = dict(zip(("weights", "bias", "fill"), kernel.pack(weights, bias, zero_point, isa), strict=False))
+    arrays = iter(inputs)
+    for number, entry in enumerate(kernel.epilogue.inputs, 1):
+        if entry.kind is InputKind.SCALAR:
+            packed[f"input_{number}"] = next(arrays).reshape(1)
+        elif entry.kind is InputKind.CHANNEL:
+            packed[f"input_{number}"] = kernel.pack_channels(next(arrays), isa)
+    return packed
 
 
 def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: View, label: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qcompiler.backends.tvm.kernel import Kernel
 from qcompiler.backends.tvm.kernel_program import ProgramBuilder, View, shared_arguments
-from qcompiler.backends.tvm.kernels.elementwise import Elementwise, ElementwiseInput
+from qcompiler.backends.tvm.kernels.elementwise import elementwise
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.regions import Region, TailInput
 from qcompiler.ir import Value
@@ -71,10 +71,8 @@ def lower_elementwise(region: Region, builder: ProgramBuilder, accumulator: View
         accumulator if accumulator is not None and entry.source is region.root.result else _view(entry, builder)
         for entry in region.inputs
     ]
-    kernel = Elementwise.over(
-        shape, [ElementwiseInput(e.dtype, e.shape) for e in region.inputs], tuple(region.steps),
-        str(region.result.type.storage.dtype),
-    )
+    inputs = [(entry.dtype, entry.shape, _constant(entry) is not None) for entry in region.inputs]
+    kernel = elementwise(shape, inputs, region.steps, str(region.result.type.storage.dtype))
     builder.call(kernel, [*views, builder.result(region.result)], region.label)
 
 

@@ -4,8 +4,10 @@
  *   library["set_threads"](2)          # one, until this is called
  *   library["run"](x0, ..., y0, ...)   # inputs, then outputs, which are overwritten
  *
- * QCOMPILER_PROGRAM names the program's description. TVM's functions are weak symbols, so that the library also loads
- * where there is no TVM. */
+ * QCOMPILER_PROGRAM names the program's description. The library must also load where there is no TVM, so nothing of
+ * TVM's is linked. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -16,8 +18,6 @@
 #include <tvm/ffi/c_api.h>
 
 #include "qcompiler_runtime.h"
-
-#pragma weak TVMFFIErrorSetRaisedFromCStr
 
 extern const qcompiler_program QCOMPILER_PROGRAM;
 #define PROGRAM (&QCOMPILER_PROGRAM)
@@ -30,15 +30,21 @@ static _Atomic(void *) kept[KEPT];
 static pthread_rwlock_t pool_lock = PTHREAD_RWLOCK_INITIALIZER;
 static qcompiler_pool *pool;
 
-static int failure(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* TVM's runtime fills in variables of this form when it loads a library (library_module.cc, InitContextSymbols). */
+typedef void (*raise_function)(const char *kind, const char *message);
+QCOMPILER_PUBLIC raise_function __TVMFFIErrorSetRaisedFromCStr;
 
+__attribute__((format(printf, 2, 3)))
 static int failure(const char *kind, const char *format, ...) {
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr(kind, text);
+    raise_function raise = __TVMFFIErrorSetRaisedFromCStr;
+    /* A process may use TVM's function interface without its runtime. */
+    if (!raise) raise = (raise_function)dlsym(RTLD_DEFAULT, "TVMFFIErrorSetRaisedFromCStr");
+    if (raise) raise(kind, text);
     return -1;
 }
 
