@@ -46,15 +46,15 @@ class VerifyLegal(Pass):
                     expected=violation.constraint, found=violation.found,
                 )
         on_host = {node for node in graph.nodes if is_host_node(node) and host_reason(target, node) is not None}
-        outside = {*on_host, graph.terminator}
-        for node in graph.nodes:
-            if node in on_host:
-                continue
+        on_target = [node for node in graph.nodes if node not in on_host]
+        for node in on_target:
             _check(target, node, {})
             if isinstance(node.op, Fused):
                 outer = dict(zip(node.op.body.inputs, node.operands, strict=True))
                 for part in node.op.body.nodes:
                     _check(target, part, outer)
+        outside = {*on_host, graph.terminator}
+        for node in on_target:
             _check_real_numbers(target, node, outside)
         return PassResult(graph, False)
 

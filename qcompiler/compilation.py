@@ -55,6 +55,8 @@ def compile(
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     check_float: bool = False,
+    native: bool | None = None,
+    cpu: str | None = None,
     dump_ir: str | Path | None = None,
     instruments: Sequence[Instrument] = (),
     progress: Progress = silent,
@@ -70,6 +72,8 @@ def compile(
         batch: fix the batch to this size; free by default where the model leaves it free.
         shapes: shapes of inputs whose dimensions the model leaves open, by input name.
         check_float: check that the simulation with quantization switched off, and with 32 bits, equals float.
+        native: whether to compile native code; by default where the target is a processor that LLVM compiles for.
+        cpu: instruction set of the native code; by default the best one that this machine runs.
         dump_ir: folder for the program after each pass, ``000_import.qir`` and so on.
         instruments: watch the pipeline run, inside of those that the other arguments ask for.
         progress: told how far long work has come.
@@ -100,12 +104,33 @@ def compile(
             f"calibration ran in numpy, slowly: no lowering gives an ONNX form of {', '.join(sorted(slow))}"
         )
     program = Program(graph, warnings=context.warnings)
+    if native or (native is None and chosen.descriptor.native):
+        _compile_natively(program, cpu, required=bool(native), progress=progress)
     program.figures = _figures(original, program, chosen, expected)
     if check is not None and check.found is not None:
         program.figures["check_float"] = {"bypassed_db": check.found.bypassed_db, "wide_db": check.found.wide_db}
     elif check_float:
         raise QCompilerError("--check-float has nothing to check", fix="the pipeline must contain 'calibrate'")
     return program
+
+
+def _compile_natively(program: Program, cpu: str | None, *, required: bool, progress: Progress) -> None:
+    """Build native code. Without a C compiler the reference interpreter runs the program, and a warning says so.
+
+    Raises:
+        QCompilerError: there is no such instruction set; or an op has no native form and native code was asked for.
+    """
+    from qcompiler.backends.tvm.kernel_program import NoLowering
+    from qcompiler.backends.tvm.toolchain import NoCompiler
+
+    try:
+        program.build_native(cpu, progress)
+    except NoCompiler as error:
+        program.warnings.append(f"no native code, the reference interpreter runs the program: {error}")
+    except NoLowering as error:
+        if required:
+            raise
+        program.warnings.append(f"no native code, the reference interpreter runs the program: {error}")
 
 
 def read_model(

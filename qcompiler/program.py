@@ -23,6 +23,8 @@ from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, write_program
+from qcompiler.native_code import NativeCode, build_native_code
+from qcompiler.pipeline import Progress, silent
 
 Array = NDArray[Any]
 
@@ -39,32 +41,60 @@ class Program:
         graph: the program; ``str(program.graph)`` is its ``.qir`` text.
         figures: measurements made at compile time, by name.
         warnings: what the compiler wants its user to know.
+        native: compiled code for a processor; None where there is none.
     """
 
     graph: Graph
     figures: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    native: NativeCode | None = None
+
+    def build_native(self, cpu: str | None = None, progress: Progress = silent) -> None:
+        """Compile the program for a processor; ``run`` uses the code from now on, ``save`` keeps it.
+
+        Args:
+            cpu: an instruction set, such as ``"avx512-vnni"``; the best one that this machine runs by default.
+            progress: told how many kernels are compiled.
+
+        Raises:
+            NoLowering: an op has no native form.
+            NoCompiler: no C compiler is at hand to link with.
+        """
+        self.native = build_native_code(self.graph, cpu, progress)
 
     def run(
-        self, inputs: Mapping[str, Array] | Array, quantized: bool = False, backend: str | None = None
+        self,
+        inputs: Mapping[str, Array] | Array,
+        quantized: bool = False,
+        backend: str | None = None,
+        threads: int = 1,
     ) -> dict[str, Array]:
         """Run any number of samples.
 
         Args:
             inputs: an array for each input, samples along the first axis; or one array for a program with one input.
             quantized: return the stored integers instead of the real numbers that they stand for.
-            backend: "reference", the numpy interpreter; None chooses.
+            backend: "reference", the numpy interpreter; "native", compiled code; None takes native code where the
+                program has some. Both compute the same bits.
+            threads: how many run native code.
 
         Returns:
             Outputs by name, samples along the first axis.
 
         Raises:
-            QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend; a
-                number of samples that a fixed batch does not allow.
+            QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend, or
+                native code that the program lacks or this machine cannot run; a number of samples that a fixed batch
+                does not allow.
         """
-        if backend not in (None, "reference"):
-            raise QCompilerError(f"unknown backend {backend!r}", expected="reference")
-        return run_in_batches(self.graph, self._check_inputs(inputs), lambda feeds: self._run_once(feeds, quantized))
+        if backend not in (None, "reference", "native"):
+            raise QCompilerError(f"unknown backend {backend!r}", expected="reference or native")
+        native = None if backend == "reference" else self.native
+        if backend == "native" and native is None:
+            raise QCompilerError("the program has no native code", fix="build it: 'qcompiler native DIR'")
+        feeds = self._check_inputs(inputs)
+        if native is not None:
+            return run_in_batches(self.graph, feeds, lambda part: native.run(part, quantized, threads))
+        return run_in_batches(self.graph, feeds, lambda part: self._run_once(part, quantized))
 
     def _run_once(self, feeds: Mapping[str, Array], quantized: bool) -> dict[str, Array]:
         if not quantized:
@@ -130,9 +160,15 @@ class Program:
                 "versions": {name: version(name) for name in ("qcompiler-legalizer", "numpy")},
                 "inputs": [_boundary(v.name, v) for v in self.graph.inputs],
                 "outputs": [_boundary(o.name, o.value) for o in self.graph.outputs],
-                "hashes": {name: _hash(staging / name) for name in (PROGRAM, CONSTANTS)},
                 "figures": _strict_json(self.figures),
             }
+            files = [PROGRAM, CONSTANTS]
+            if self.native is not None:
+                manifest["native"] = {"cpu": self.native.cpu, "libraries": [p.name for p in self.native.libraries]}
+                for library in self.native.libraries:
+                    shutil.copyfile(library, staging / library.name)
+                    files.append(library.name)
+            manifest["hashes"] = {name: _hash(staging / name) for name in files}
             (staging / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             _replace_artifact(staging, folder)
         except OSError as error:
@@ -141,8 +177,12 @@ class Program:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def load(folder: str | Path) -> Program:
+def load(folder: str | Path, native: bool = True) -> Program:
     """Read an artifact that ``Program.save`` wrote.
+
+    Args:
+        folder: the artifact.
+        native: whether to take its native code along, where it has some.
 
     Raises:
         QCompilerError: no artifact, or a damaged one; or a plugin, whose ops it may hold, cannot be loaded.
@@ -151,18 +191,26 @@ def load(folder: str | Path) -> Program:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        hashes = {name: manifest["hashes"][name] for name in (PROGRAM, CONSTANTS)}
+        hashes = dict(manifest["hashes"])
         figures = dict(manifest.get("figures", {}))
+        code = manifest.get("native") if native else None
+        libraries = [str(name) for name in code["libraries"]] if code else []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
             f"{folder} is no compiled program: {getattr(error, 'strerror', None) or error}",
             expected=f"a folder with {MANIFEST}",
         ) from error
-    for name, expected in hashes.items():
+    for name in (PROGRAM, CONSTANTS, *libraries):
         path = folder / name
-        if not path.is_file() or _hash(path) != expected:
-            raise QCompilerError(f"{path} is damaged or missing", fix="compile the model again")
-    return Program(read_program(folder / PROGRAM), figures, list(figures.get("warnings", [])))
+        if not path.is_file() or _hash(path) != hashes.get(name):
+            fix = f"build it again from the program: 'qcompiler native {folder}'"
+            raise QCompilerError(
+                f"{path} is damaged or missing", fix=fix if name in libraries else "compile the model again"
+            )
+    program = Program(read_program(folder / PROGRAM), figures, list(figures.get("warnings", [])))
+    if code:
+        program.native = NativeCode(program.graph, code["cpu"], [folder / name for name in libraries])
+    return program
 
 
 def check_output_folder(folder: Path) -> None:
@@ -190,7 +238,11 @@ def _replace_artifact(staging: Path, folder: Path) -> None:
         return
     # The manifest goes first and comes last: a folder without one is no artifact, so none is ever half-written.
     (folder / MANIFEST).unlink(missing_ok=True)
-    for name in (PROGRAM, CONSTANTS, MANIFEST):
+    new = {path.name for path in staging.iterdir()}
+    for library in folder.glob("lib*.so"):
+        if library.name not in new:
+            library.unlink()
+    for name in (*sorted(new - {MANIFEST}), MANIFEST):
         (staging / name).replace(folder / name)
 
 

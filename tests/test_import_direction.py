@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("analysis", "pipeline"),
     ("rewrite",),
     ("backends", "frontends", "calibration"),
-    ("compare", "passes"),
+    ("compare", "passes", "native_code"),
     ("program", "plugins", "pass_comparison", "report", "value_measurement"),
     ("exporters",),
     ("compilation", "legality_report"),

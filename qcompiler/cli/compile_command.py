@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,9 +25,19 @@ from qcompiler.cli.instrument_options import (
     TimeOption,
     VerifyEachOption,
 )
-from qcompiler.cli.model_options import BatchOption, ShapeOption, TargetOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.model_options import (
+    BatchOption,
+    CpuOption,
+    ShapeOption,
+    TargetOption,
+    parse_shapes,
+    refuse_shapes_of_program,
+)
 from qcompiler.cli.terminal import counted, print_table, print_warning, progress_bars, readable_size
 from qcompiler.errors import QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.program import Program
 
 
 def compile_command(
@@ -49,6 +59,11 @@ def compile_command(
     check_float: Annotated[
         bool, typer.Option("--check-float", help="Check that the program without quantization equals the model.")
     ] = False,
+    native: Annotated[
+        bool | None,
+        typer.Option("--native/--no-native", help="Compile native code; by default where the target is a processor."),
+    ] = None,
+    cpu: CpuOption = None,
     print_before: PrintBeforeOption = None,
     print_after: PrintAfterOption = None,
     print_before_all: PrintBeforeAllOption = False,
@@ -81,10 +96,10 @@ def compile_command(
     with choice.instruments() as instruments, bars as progress:
         program = compile(
             model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
-            check_float=check_float, instruments=instruments, progress=progress,
+            check_float=check_float, native=native, cpu=cpu, instruments=instruments, progress=progress,
         )
     program.save(output)
-    print_table(_summary(program.graph.target, program.figures, output, dump_ir))
+    print_table(_summary(program, output, dump_ir))
     for warning in program.warnings:
         print_warning(warning)
 
@@ -97,9 +112,10 @@ def _refuse_in_output(output: Path, option: str, folder: Path | None) -> None:
         )
 
 
-def _summary(target: str, figures: dict[str, Any], output: Path, dumps: Path | None) -> list[tuple[str, str]]:
+def _summary(program: Program, output: Path, dumps: Path | None) -> list[tuple[str, str]]:
+    figures = program.figures
     rows = [
-        ("target", target),
+        ("target", program.graph.target),
         ("layers", str(figures["layers"])),
         ("ops", counted(figures["ops"]) or "none"),
         ("constants", f"{readable_size(figures['bytes_before'])} -> {readable_size(figures['bytes_after'])}"),
@@ -115,6 +131,8 @@ def _summary(target: str, figures: dict[str, Any], output: Path, dumps: Path | N
         checked = figures["check_float"]
         rows.append(("float check", f"passed: {_decibels(checked['bypassed_db'])} without quantization, "
                                     f"{_decibels(checked['wide_db'])} at 32 bits"))
+    if program.native is not None:
+        rows.append(("native code", program.native.cpu))
     rows.append(("warnings", str(len(figures["warnings"])) if figures["warnings"] else "none"))
     rows.append(("program", str(output)))
     if dumps is not None:

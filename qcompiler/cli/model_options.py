@@ -20,6 +20,13 @@ ShapeOption = Annotated[
         "--shape", metavar="NAME=1,3,224,224", help="Shape of an input that the model leaves open. Repeatable."
     ),
 ]
+CpuOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cpu", metavar="NAME", help="Instruction set of native code; by default the best one that this machine runs."
+    ),
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that run native code.")]
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

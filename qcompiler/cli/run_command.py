@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qcompiler.cli.model_options import ThreadsOption
+
 
 def run_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled program.")],
@@ -18,7 +20,14 @@ def run_command(
     quantized: Annotated[
         bool, typer.Option("--quantized", help="Write the stored integers, not the real numbers they stand for.")
     ] = False,
-    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What runs the program.")] = "reference",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend", metavar="NAME",
+            help="What runs the program: reference, or native. By default native code where there is some.",
+        ),
+    ] = None,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Run a compiled program on any number of samples."""
     from qcompiler.cli.array_files import check_output_file, read_arrays, write_arrays
@@ -26,12 +35,12 @@ def run_command(
     from qcompiler.program import load
 
     check_output_file(output)
-    program = load(folder)
+    program = load(folder, native=backend != "reference")
     inputs = read_arrays(data)
     if isinstance(inputs, dict) and len(inputs) == len(program.graph.inputs) == 1:
         # As for calibration data: the only array is for the only input, whatever its name.
         inputs = next(iter(inputs.values()))
-    outputs = program.run(inputs, quantized=quantized, backend=backend)
+    outputs = program.run(inputs, quantized=quantized, backend=backend, threads=threads)
     write_arrays(output, outputs)
     print_table(
         [(name, str(array.dtype), "x".join(map(str, array.shape)) or "scalar") for name, array in outputs.items()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -138,7 +139,7 @@ class TensorType:
     def with_shape(self, shape: Shape) -> TensorType:
         return TensorType(shape, self.elem)
 
-    def bind(self, symbols: dict[str, int]) -> TensorType:
+    def bind(self, symbols: Mapping[str, int]) -> TensorType:
         """The same type with symbols replaced by integers."""
         elem = self.elem
         if isinstance(elem, Affine) and elem.blocks:

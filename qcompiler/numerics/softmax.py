@@ -64,15 +64,29 @@ class GemmlowpSoftmax:
             constants: what ``constants`` gave.
         """
         difference = x - x.max(-1, keepdims=True)
-        counts = difference >= constants["difference_min"]
-        scaled = np.where(counts, difference, 0) << constants["shift"].astype(np.int64)
-        exponentials = exp_of_non_positive(
-            rounding_doubling_high_multiply(scaled, constants["multiplier"]), _INTEGER_BITS
-        )
-        terms = np.where(counts, shift_half_away(exponentials, _SUM_INTEGER_BITS), 0)
+        exponentials, terms = self.exponentials(difference, constants)
         total = terms.sum(-1, keepdims=True)
         zeros = leading_zeros32(total)
         reciprocal = reciprocal_of_one_plus((total << zeros) - (1 << 31))
         product = rounding_doubling_high_multiply(reciprocal, exponentials)
         result = shift_half_away(product, _SUM_INTEGER_BITS - zeros + 31 - 8)
-        return np.where(counts, output.clamp(result + output.qmin), output.qmin)
+        return output.clamp(result + output.qmin)
+
+    def exponentials(self, difference: Int64, constants: Arrays) -> tuple[Int64, Int64]:
+        """What each number of a row contributes, from its difference to the row's largest; 0 where that is too large.
+
+        Args:
+            difference: at most 0.
+            constants: what ``constants`` gave.
+
+        Returns:
+            exponentials in Q0.31, and the terms of the row's sum in Q12.19.
+        """
+        counts = difference >= constants["difference_min"]
+        scaled = np.where(counts, difference, 0) << constants["shift"].astype(np.int64)
+        exponentials = exp_of_non_positive(
+            rounding_doubling_high_multiply(scaled, constants["multiplier"]), _INTEGER_BITS
+        )
+        return np.where(counts, exponentials, 0), np.where(
+            counts, shift_half_away(exponentials, _SUM_INTEGER_BITS), 0
+        )

@@ -97,6 +97,7 @@ class Descriptor(Strict):
     fallback: Literal["error", "host"] = Field(
         "error", description="what legalize does with an op that the target lacks: refuse, or leave it to the host"
     )
+    native: bool = Field(False, description="whether the target is a processor that compile makes native code for")
     layout: Literal["NCHW", "NHWC"] = Field("NCHW", description="axis order of images")
     decompositions: list[str] = Field([], description="decompositions that legalize may use, in order of preference")
     limits: Limits = Limits()

@@ -95,6 +95,14 @@ def binary(name: str, low: float = -3.0, exact: bool = False) -> Callable[[Gener
     return case
 
 
+def equal(rng: Generator) -> Case:
+    """Numbers of two kinds, so that about half of the pairs are equal."""
+    elem = (I32, I64)[rng.integers(2)]
+    length = int(rng.integers(1, 6))
+    operands = [Operand((N, length), elem=elem, low=-1, high=1), Operand((length,), coin(rng), elem, -1, 1)]
+    return Case(OPS["equal"](), operands, True)
+
+
 def clip(rng: Generator) -> Case:
     limits = ((-1.0, 2.0), (-np.inf, 0.5), (0.25, np.inf), (-np.inf, np.inf))[rng.integers(4)]
     return Case(Clip(*limits), [Operand(batched(rng))], True)
@@ -311,6 +319,7 @@ CASES: dict[str, Callable[[Generator], Case]] = {
     "pow": binary("pow", low=0.1),
     **{name: binary(name, exact=True) for name in ("maximum", "minimum")},
     "prelu": prelu,
+    "equal": equal,
     "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d,
     "matmul": matmul,

@@ -59,6 +59,20 @@ def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
     assert shown.rstrip().endswith("3 illegal")
 
 
+def test_layers_left_to_the_host_are_named_by_check_and_by_compile() -> None:
+    onnx.save(mixed_model(), "mixed.onnx")
+    write_target("host.toml", without_rows("lut", "mul").replace('fallback = "error"', 'fallback = "host"'))
+    shown = succeed("check", "mixed.onnx", "--target", "host.toml")
+    assert re.search(r"^PRelu_2.* host +the target has no op 'mul' \(found mul\)$", shown, re.M)
+    assert re.search(r"^Tanh_5 .* host +the target has no op 'tanh' \(found tanh\)$", shown, re.M)
+    assert shown.rstrip().endswith("target tpu-int8: 1 legal, 0 decomposed, 1 folded, 2 host, 0 illegal")
+    np.savez("data.npz", image=np.random.default_rng(1).normal(size=(4, 2, 6, 6)).astype(np.float32))
+    summary = succeed("compile", "mixed.onnx", "--target", "host.toml", "--data", "data.npz", "-o", "build")
+    assert re.search(r"^on the host +\d+% \(2 of \d+\) of nodes", summary, re.M)
+    assert re.search(r"^ +PRelu_2.*: mul, since the target has no op 'mul'$", summary, re.M)
+    assert re.search(r"^ +Tanh_5: tanh, since the target has no op 'tanh'$", summary, re.M)
+
+
 def test_shape_and_batch_reach_the_model() -> None:
     w = ModelWriter(2)
     onnx.save(w.model({"x": ["batch", "length"]}, [w.node("Softmax", "x", axis=-1)]), "open.onnx")

@@ -71,7 +71,7 @@ BROKEN = {
     "range beyond storage": ("[-127, 127]", "[-200, 127]", ("types.wt.range", "[-200, 127]", "i8")),
     "unknown arithmetic": ('"litert-mul"', '"litert-mull"', ("ops.mul.arithmetic", "'litert-mull'", "litert-mul")),
     "unknown arithmetic option": ("litert-add{shift=20}", "litert-add{shfit=20}", ("ops.add.arithmetic", "shfit")),
-    "unsupported fallback": ('fallback = "error"', 'fallback = "host"', ("fallback", "'host'")),
+    "unknown fallback": ('fallback = "error"', 'fallback = "gpu"', ("fallback", "'host'")),
     "no requantize": ("requantize =", "# requantize =", ("ops", "'requantize'")),
     "unknown decomposition": ('"prelu-to-relu"', '"prelu-to-rlu"', ("decompositions", "-rlu'", "'prelu-to-relu'")),
 }

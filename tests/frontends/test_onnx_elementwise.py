@@ -134,6 +134,29 @@ def test_many_operands(rng: np.random.Generator, op_type: str, count: int) -> No
     assert len(op_names(graph)) == count - 1
 
 
+@pytest.mark.parametrize(("op_type", "limit"), [("Max", -np.inf), ("Min", np.inf)])
+@pytest.mark.parametrize("order", [("x", "limit"), ("limit", "x")])
+def test_a_limit_beyond_all_numbers_changes_nothing(
+    rng: np.random.Generator, op_type: str, limit: float, order: tuple[str, str]
+) -> None:
+    model = node_model(op_type, X, {"limit": F(limit)}, order=order)
+    assert op_names(compare(model, {"x": sample(rng)}, exact=True)) == []
+
+
+@pytest.mark.parametrize(("op_type", "limit"), [("Max", np.inf), ("Min", -np.inf), ("Add", -np.inf)])
+def test_other_infinite_operands_are_refused(op_type: str, limit: float) -> None:
+    with pytest.raises(QCompilerError, match="holds NaN or infinity"):
+        import_model(node_model(op_type, X, {"limit": F(limit)}))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, F])
+def test_equal(rng: np.random.Generator, dtype: Any) -> None:
+    a, b = rng.integers(0, 3, (2, 3, 1)).astype(dtype), rng.integers(0, 3, (2, 1, 5)).astype(dtype)
+    graph = compare(node_model("Equal", {"a": (dtype, ["N", 3, 1]), "b": (dtype, ["N", 1, 5])}), {"a": a, "b": b},
+                    exact=True)
+    assert op_names(graph) == ["equal"]
+
+
 def test_max_of_integers(rng: np.random.Generator) -> None:
     inputs = {"a": (np.int64, ["N", 6]), "b": (np.int64, ["N", 6])}
     feeds = {name: rng.integers(-9, 9, (3, 6)) for name in inputs}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import pkgutil
 import subprocess
 import tempfile
 from functools import cache
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm import instruction_sets
+from qcompiler.backends.tvm.host import host_features
+from qcompiler.backends.tvm.instruction_set import INSTRUCTION_SETS, InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
 from qcompiler.backends.tvm.object_code import compile_kernel, symbol_of
 
@@ -90,3 +94,15 @@ def _function(kernel: Kernel, isa: InstructionSet) -> Any:
     arguments = kernel.arguments(isa)
     function.argtypes = [ctypes.c_void_p] * len(arguments) + [ctypes.c_int32] * 2
     return function
+
+
+def executed_instruction_sets() -> list[InstructionSet]:
+    """All instruction sets whose code tests run."""
+    for module in pkgutil.iter_modules(instruction_sets.__path__, f"{instruction_sets.__name__}."):
+        importlib.import_module(module.name)
+    return [isa for isa in INSTRUCTION_SETS.values() if isa.executed]
+
+
+def missing_features(isa: InstructionSet) -> str:
+    """What this processor lacks to run an instruction set's code; empty where nothing is missing."""
+    return ", ".join(sorted(set(isa.features) - host_features()))

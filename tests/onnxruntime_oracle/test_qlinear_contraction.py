@@ -107,7 +107,7 @@ def test_any_accumulator() -> None:
         bias = (rng.integers(-(2**31), 2**31, count) >> rng.integers(0, 28, count)).astype(np.int32)
         elem = uint8(rng, 0.5)
         x = np.full((1, 1, 1, 1), zero_point_of(elem))
-        scales = np.float32(rng.uniform(1, 300, count) / np.maximum(np.abs(bias.astype(float)), 1))
+        scales = (rng.uniform(1, 300, count) / np.maximum(np.abs(bias.astype(float)), 1)).astype(np.float32)
         weights = Weights(np.ones((count, 1, 1, 1), np.int8), scales, bias)
         ours, _ = run_contraction(Conv2D(layout="NHWC"), x, elem, weights, result := uint8(rng, 0.7))
         np.testing.assert_array_equal(ours, qlinear_conv(x, elem, weights, result, Conv2D(layout="NHWC")))

@@ -45,14 +45,14 @@ def draw_types(rng: Rng, name: str, ties: bool) -> tuple[tuple[Affine, Affine], 
     so that some ratios are rounded to float32 and some sums lie beside a tie.
     """
     if name == "mul":
-        first, second = (draw_scale(rng, ties) for _ in range(2))
+        first, second = (np.float32(draw_scale(rng, ties)) for _ in range(2))
         result = np.float32(first * second * np.float32(64 if ties else rng.uniform(30, 64)))
     elif ties:
         result = np.float32(rng.uniform(0.01, 0.1))
         fractions = np.exp2(-rng.integers(0, 7, 2)) * rng.integers(1, 8, 2)
         first, second = (np.float32(result * fraction) for fraction in fractions)
     else:
-        first, second = (draw_scale(rng, ties) for _ in range(2))
+        first, second = (np.float32(draw_scale(rng, ties)) for _ in range(2))
         result = np.float32(max(first, second) / 2)
     return (uint8(rng, first), uint8(rng, second)), uint8(rng, result)
 

@@ -128,7 +128,8 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "malformed arithmetic": ('"double"', '"double{"', "line 14: ops.requantize: not an arithmetic"),
     "unknown attribute": ("layout = [", "layouts = [", "line 16: ops.max_pool2d.attributes: .*'layouts'"),
     "no requantize": (GOOD.splitlines()[13], "", "need an op 'requantize'"),
-    "host fallback": ('source = "Its', 'fallback = "host"\nsource = "Its', "line 4: fallback: 'host' is not supported"),
+    "no way to the host": ('source = "Its', 'fallback = "host"\nsource = "Its', "line 4: fallback: .*'quantize'"),
+    "unknown fallback": ('source = "Its', 'fallback = "gpu"\nsource = "Its', "line 4: fallback"),
     "unknown ties": ('ties = "all"', 'ties = "some"', "line 16: ops.max_pool2d.ties"),
     "unknown layout": ("[types]", 'layout = "CHWN"\n[types]', "layout"),
 }

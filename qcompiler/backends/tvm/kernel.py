@@ -75,18 +75,17 @@ class Kernel(ABC):
 
     def prim_func(self, isa: InstructionSet, symbol: str) -> Any:
         """The TIR function, with a plain C interface."""
-        with IRBuilder() as builder:
-            with T.prim_func(s_tir=True):
-                T.func_name(symbol)
-                T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
-                arguments = self.arguments(isa)
-                pointers = [T.arg(a.name, T.ptr(a.dtype)) for a in arguments]
-                begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
-                buffers = {
-                    a.name: T.decl_buffer((a.elements,), a.dtype, data=pointer)
-                    for a, pointer in zip(arguments, pointers, strict=True)
-                }
-                self.emit(isa, buffers, begin, end)
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            T.func_name(symbol)
+            T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
+            arguments = self.arguments(isa)
+            pointers = [T.arg(a.name, T.ptr(a.dtype)) for a in arguments]
+            begin, end = T.arg("begin", T.int32()), T.arg("end", T.int32())
+            buffers = {
+                a.name: T.decl_buffer((a.elements,), a.dtype, data=pointer)
+                for a, pointer in zip(arguments, pointers, strict=True)
+            }
+            self.emit(isa, buffers, begin, end)
         return builder.get()
 
 

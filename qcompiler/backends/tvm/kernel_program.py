@@ -200,10 +200,10 @@ class ProgramBuilder:
             found = view.buffer.dtype
             if np.dtype(argument.dtype) != np.dtype(found):
                 raise TypeError(f"{kernel}: argument {argument.name} takes {argument.dtype}, found {found}")
-            if argument.role is not Role.OUTPUT and view.buffer.home is Home.INPUT:
-                if view.offset + argument.bytes > view.buffer.bytes:
-                    # The caller's memory ends where its numbers end.
-                    view = View(self._copy_of(view.buffer).buffer, view.offset)
+            reaches = view.offset + argument.bytes
+            if argument.role is not Role.OUTPUT and view.buffer.home is Home.INPUT and reaches > view.buffer.bytes:
+                # The caller's memory ends where its numbers end.
+                view = View(self._copy_of(view.buffer).buffer, view.offset)
             taken.append(view)
         self.program.calls.append(Call(kernel, tuple(taken), label))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from qcompiler.backends.tvm.graph_lowering import lower_program
@@ -12,16 +11,11 @@ from qcompiler.backends.tvm.library_build import LibraryParts, build_shared_libr
 from qcompiler.backends.tvm.program_source import write_program
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
 from qcompiler.ir import Graph
-
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
+from qcompiler.pipeline import Progress, silent
 
 
 def native_parts(
-    graph: Graph, isa: InstructionSet, cache: KernelCache | None = None, progress: Progress = _silent
+    graph: Graph, isa: InstructionSet, cache: KernelCache | None = None, progress: Progress = silent
 ) -> LibraryParts:
     """A program's C source, constants and compiled kernels.
 
@@ -50,7 +44,7 @@ def build_native(
     isa: InstructionSet,
     cache: KernelCache | None = None,
     toolchain: Toolchain | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> None:
     """Write a program's shared library.
 

@@ -61,7 +61,7 @@ def _register_pipeline() -> None:
     from tvm.tirx import compilation_pipeline
 
     def pipeline() -> Any:
-        @tvm.transform.module_pass(opt_level=0)
+        @tvm.transform.module_pass(opt_level=0)  # type: ignore[untyped-decorator]
         def lower(module: Any, context: Any) -> Any:
             return tvm.ir.transform.Sequential([
                 s_tir.transform.CanonicalizeLoop(), tirx.transform.FlattenBuffer(), tirx.transform.NarrowDataType(32),

@@ -69,7 +69,9 @@ def parts_of(channels: int, isa: InstructionSet) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def interleave(vectors: Sequence[_Vector], numbers: int, register_bytes: int, shuffle: Shuffle[_Vector]) -> list[_Vector]:
+def interleave(
+    vectors: Sequence[_Vector], numbers: int, register_bytes: int, shuffle: Shuffle[_Vector]
+) -> list[_Vector]:
     """As many vectors as were given; together they hold the first numbers of all, then the second ones, and so on.
 
     In that order within each 16 bytes only.
@@ -110,15 +112,15 @@ def dot_order(isa: InstructionSet) -> NDArray[np.int64]:
     def pick(a: NDArray[np.int64], b: NDArray[np.int64], order: list[int]) -> NDArray[np.int64]:
         return np.concatenate([a, b])[order]
 
-    found = []
+    found: list[NDArray[np.int64]] = []
     for start in range(0, isa.register_bytes, width):
         places = np.arange(start, start + width)
-        for vector in interleave([places] * isa.group, width, isa.register_bytes, pick):
-            found.append(vector[:: isa.group])
+        vectors = interleave([places] * isa.group, width, isa.register_bytes, pick)
+        found += [vector[:: isa.group] for vector in vectors]
     return np.concatenate(found)
 
 
-def block_channels(channels: int, isa: InstructionSet, order: NDArray[np.int64]) -> NDArray[np.int64]:
+def block_channels(channels: int, isa: InstructionSet, order: NDArray[Any]) -> NDArray[Any]:
     """The channel of every packed constant, blocks one after the other; a channel that exists also where none is used.
 
     Args:
@@ -164,8 +166,9 @@ def pack_bias(
     origin = zero_point + shift_of(stored, isa)
     sums = weights.astype(np.int64).sum((1, 2))
     started = bias.astype(np.int64) - origin * sums
+    packed = started[block_channels(len(bias), isa, dot_order(isa))]
     # Sums wrap around as the bias does, so that they are right wherever the final one fits.
-    return started[block_channels(len(bias), isa, dot_order(isa))].astype(np.int32)
+    return np.asarray(packed.astype(np.int32))
 
 
 def shift_of(stored: str, isa: InstructionSet) -> int:

@@ -15,13 +15,18 @@ from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Epilogue, Inp
 from qcompiler.backends.tvm.lanes import Expr, reinterpret
 
 
+def keeps_dot_order(epilogue: Epilogue) -> bool:
+    """Whether an epilogue computes on permuted channels, which packing to bytes puts in order."""
+    kinds = {entry.kind for entry in epilogue.inputs}
+    return epilogue.result in ("int8", "uint8") and InputKind.TENSOR not in kinds
+
+
 class Results(BoundEpilogue):
     """An epilogue for accumulators whose channels are permuted."""
 
     def __init__(self, epilogue: Epilogue, isa: InstructionSet, buffers: Mapping[str, Any]) -> None:
         super().__init__(epilogue, isa, buffers)
-        kinds = {entry.kind for entry in epilogue.inputs}
-        self.permuted = epilogue.result in ("int8", "uint8") and InputKind.TENSOR not in kinds
+        self.permuted = keeps_dot_order(epilogue)
         self.inverse = [int(i) for i in np.argsort(dot_order(isa))]
 
     def finish_block(self, accumulators: Sequence[Expr], channel: Expr, offsets: Sequence[Expr], part: Part) -> None:

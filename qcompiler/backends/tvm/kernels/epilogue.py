@@ -23,6 +23,8 @@ class InputKind(Enum):
     """One number for all."""
     CHANNEL = "channel"
     """One number for each output channel: a constant, laid out by the kernel's ``pack_channels``."""
+    PIXEL = "pixel"
+    """One number for all channels of a pixel: a constant; kernels of windows take it."""
     TENSOR = "tensor"
     """A tensor of the result's shape."""
 
@@ -55,17 +57,21 @@ class Epilogue:
     inputs: tuple[EpilogueInput, ...]
     result: str
 
-    def arguments(self, isa: InstructionSet, elements: int, channels: int) -> Iterator[Argument]:
+    def arguments(self, isa: InstructionSet, elements: int, channels: int, pixels: int = 1) -> Iterator[Argument]:
         """The inputs' buffers, ``input_1`` and so on.
 
         Args:
             isa: the instruction set.
             elements: how many results there are.
             channels: how many numbers packed constants by channel have.
+            pixels: how many pixels the result has; only for kernels that take inputs by pixel.
         """
         for number, entry in enumerate(self.inputs, 1):
             # The last vector of a channel tail reads numbers of the next pixel, or behind the last one.
-            size = {InputKind.SCALAR: 1, InputKind.CHANNEL: channels, InputKind.TENSOR: elements + isa.lanes - 1}
+            size = {
+                InputKind.SCALAR: 1, InputKind.CHANNEL: channels, InputKind.PIXEL: pixels,
+                InputKind.TENSOR: elements + isa.lanes - 1,
+            }
             role = Role.INPUT if entry.kind is InputKind.TENSOR else Role.CONSTANT
             yield Argument(f"input_{number}", entry.dtype, size[entry.kind], role)
 
@@ -85,6 +91,7 @@ class Lanes:
             one expression.
         first: how far behind that their own results begin.
         count: how many results there are.
+        place: the number of their pixel, for inputs by pixel.
     """
 
     accumulators: Expr
@@ -92,6 +99,7 @@ class Lanes:
     pixel: Expr
     first: int
     count: int
+    place: Expr = 0
 
     def is_followed_by(self, other: Lanes) -> bool:
         """Whether all lanes are in use and the results of ``other`` lie right behind."""
@@ -165,6 +173,8 @@ class BoundEpilogue:
         for number, (entry, buffer) in enumerate(self.inputs, 1):
             if entry.kind is InputKind.SCALAR:
                 operands.append(spread(self.scalars[number], width))
+            elif entry.kind is InputKind.PIXEL:
+                operands.append(spread(load(buffer, lanes.place), width))
             elif entry.kind is InputKind.CHANNEL:
                 operands.append(named(load(buffer, lanes.channel, width)))
             else:

@@ -139,17 +139,19 @@ def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: 
     last = op.layout == "NHWC"
     centered = centered if last else centered.transpose(0, 2, 3, 1)
     kernel_size = (centered.shape[1], centered.shape[2])
-    weight = "int8" if np.abs(centered).max(initial=0) < 128 else "int16" if np.abs(centered).max() < 1 << 15 else "int32"
+    weight = next(d for d in ("int8", "int16", "int32") if np.abs(centered).max(initial=0) <= np.iinfo(d).max)
     samples, *source = static_shape(x.type.shape)
     _, *target = static_shape(result.type.shape)
     storage = str(result.type.storage.dtype)
     kernel = DirectConvolution(
         *_channels_last(source, last), *_channels_last(target, last), kernel_size, op.strides, op.dilations,
-        (op.pads[0], op.pads[1]), op.groups, isinstance(op, ConvTranspose2D), str(x.type.storage.dtype), weight, storage,
+        (op.pads[0], op.pads[1]), op.groups, isinstance(op, ConvTranspose2D), str(x.type.storage.dtype), weight,
+        storage,
     )
     views = [
         builder.view(x), builder.constant(_number(affine(x.type).zero_point.array, storage)),
-        builder.constant(centered.astype(weight)), builder.constant(_bias_or_zero(node, centered.shape[0])), accumulator,
+        builder.constant(centered.astype(weight)), builder.constant(_bias_or_zero(node, centered.shape[0])),
+        accumulator,
     ]
     for sample in range(samples):
         input_view, *constants, output_view = views

@@ -40,7 +40,9 @@ class Tail:
 def fit_tail(region: Region, builder: ProgramBuilder) -> Tail | None:
     """A region's steps as an epilogue over channels that lie along the last axis; None where they need more."""
     shape = static_shape(region.result.type.shape)
-    entries, constants, tensors = [], [], {}
+    entries: list[EpilogueInput] = []
+    constants: list[Array] = []
+    tensors: dict[str, View] = {}
     for number, entry in enumerate(region.inputs[1:], 1):
         array = _constant(entry)
         if array is not None and array.size == 1:

@@ -1,0 +1,117 @@
+"""Native code of a program: one shared library for each island of the target, run one after the other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from qcompiler.analysis.boundary import before_dequantize
+from qcompiler.analysis.islands import Island, crossing_names, split_islands
+from qcompiler.backends import reference
+from qcompiler.ir import Graph, Tensor, Value
+from qcompiler.ops.constant import constant_value
+from qcompiler.pipeline import Progress, silent
+
+if TYPE_CHECKING:
+    from qcompiler.backends.tvm.native_library import NativeLibrary
+
+Array = NDArray[Any]
+
+
+@dataclass
+class NativeCode:
+    """Compiled islands of a program.
+
+    Attributes:
+        graph: the program.
+        cpu: the instruction set that the code is for.
+        libraries: a shared library for each island of the target, in order.
+        folder: keeps the libraries until the program is saved.
+    """
+
+    graph: Graph
+    cpu: str
+    libraries: Sequence[Path]
+    folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @cached_property
+    def islands(self) -> list[tuple[Island, NativeLibrary | None]]:
+        """The program's islands with their loaded libraries; those of the host have none.
+
+        Raises:
+            QCompilerError: a library cannot be loaded, or needs instructions that this machine lacks.
+        """
+        from qcompiler.backends.tvm.native_library import NativeLibrary
+
+        paths = iter(self.libraries)
+        return [(i, None if i.on_host else NativeLibrary(next(paths))) for i in split_islands(self.graph)]
+
+    def run(self, feeds: Mapping[str, Array], quantized: bool, threads: int) -> dict[str, Array]:
+        """Outputs by name; nodes on the host run in the reference interpreter, which is their only implementation.
+
+        Args:
+            feeds: stored numbers of each input.
+            quantized: the integers behind outputs that are dequantized, in place of these.
+            threads: how many run each kernel.
+        """
+        known = dict(feeds)
+        stored: dict[str, Array] = {}
+        for island, library in self.islands:
+            taken = {v.name: known[v.name] for v in island.graph.inputs}
+            if library is None:
+                known |= reference.run(island.graph, taken, _keep_stored(island.graph, stored) if quantized else None)
+            elif quantized:
+                outputs, integers = library.run_with_stored(taken, threads)
+                known |= outputs
+                stored |= dict(zip(outputs, integers, strict=True))
+            else:
+                known |= library.run(taken, threads)
+        names = crossing_names(self.graph)
+        found = {}
+        for output in self.graph.outputs:
+            name, constant = names[output.value], constant_value(output.value)
+            found[output.name] = constant if constant is not None else (stored if name in stored else known)[name]
+        return found
+
+
+def _keep_stored(graph: Graph, stored: dict[str, Array]) -> reference.Observe:
+    wanted = {before_dequantize(o.value): o.name for o in graph.outputs}
+
+    def observe(value: Value, tensor: Tensor) -> None:
+        if value in wanted:
+            stored[wanted[value]] = tensor.data
+
+    return observe
+
+
+def build_native_code(graph: Graph, cpu: str | None = None, progress: Progress = silent) -> NativeCode:
+    """Compile a program for a processor.
+
+    Args:
+        graph: a legalized program.
+        cpu: an instruction set; the best one that this machine runs by default.
+        progress: told how many kernels are compiled.
+
+    Raises:
+        NoLowering: an op has no native form.
+        NoCompiler: no C compiler is at hand to link with.
+    """
+    from qcompiler.backends.tvm.native_build import build_native
+    from qcompiler.backends.tvm.selection import select_instruction_set
+
+    isa = select_instruction_set(cpu)
+    folder = tempfile.TemporaryDirectory(prefix="qcompiler-native-")
+    libraries: list[Path] = []
+    for island in split_islands(graph):
+        if island.on_host:
+            continue
+        name = f"lib{len(libraries) or ''}.so"
+        libraries.append(Path(folder.name) / name)
+        build_native(island.graph, libraries[-1], isa, progress=progress)
+    return NativeCode(graph, isa.name, libraries, folder)
