@@ -21,7 +21,8 @@ ROWS, COLUMNS = 3, 40
 INTERFACE = Interface(
     name="tiny",
     inputs=(
-        TensorDescription("x:0", "int8", (ROWS, COLUMNS), True), TensorDescription("offset", "int32", (COLUMNS,), False),
+        TensorDescription("x:0", "int8", (ROWS, COLUMNS), True),
+        TensorDescription("offset", "int32", (COLUMNS,), False),
     ),
     outputs=(TensorDescription("y", "float32", (ROWS, COLUMNS), True),),
     stored=(TensorDescription("y", "int32", (ROWS, COLUMNS), True),),

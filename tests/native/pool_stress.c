@@ -1,6 +1,8 @@
 /* Drives a pool from C, at speeds that Python cannot reach. Every function returns the number of faults it saw. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,21 @@
 #include <unistd.h>
 
 #include "qcompiler_runtime.h"
+
+#ifdef DELAYED_CLAIMS
+/* The pool itself, with threads held up between the look at a region and the claim of a piece: what a claim must
+ * notice, happens within nanoseconds otherwise. */
+static void hold_up(void) {
+    static _Thread_local uint32_t state;
+    if (!state) state = (uint32_t)(uintptr_t)&state | 1u;
+    state = state * 1664525u + 1013904223u;
+    if (state >> 24 < 48) nanosleep(&(struct timespec){0, state >> 16 & 0x7fff}, NULL);
+}
+#undef atomic_compare_exchange_weak_explicit
+#define atomic_compare_exchange_weak_explicit(object, expected, desired, success, failure) \
+    (hold_up(), atomic_compare_exchange_strong_explicit(object, expected, desired, success, failure))
+#include "qcompiler_pool.c"
+#endif
 
 #define EXPORTED __attribute__((visibility("default")))
 #define MOST_ITEMS 4096
@@ -56,10 +73,10 @@ static void count(const void *frame, int32_t begin, int32_t end, int32_t worker)
 static int32_t drive(qcompiler_pool *pool, int32_t regions, int32_t slowness, uint32_t seed) {
     uint32_t state = seed | 1u;
     int32_t faults = 0;
-    /* Two frames in turn: who still works on the last region while the next runs, meets a closed frame. */
-    struct region *frames = calloc(2, sizeof *frames);
+    /* Frames in turn: who still works on the last region while the next runs, meets a closed frame. */
+    struct region *frames = calloc(3, sizeof *frames);
     for (int32_t number = 0; number < regions; number++) {
-        struct region *region = &frames[number % 2];
+        struct region *region = &frames[number % 3];
         memset(region, 0, sizeof *region);
         region->items = (int32_t)(next(&state) % (next(&state) % 8 ? 64 : MOST_ITEMS));
         region->piece = 1 + (int32_t)(next(&state) % 16);
@@ -73,7 +90,7 @@ static int32_t drive(qcompiler_pool *pool, int32_t regions, int32_t slowness, ui
         /* Now and then long enough for the other threads to fall asleep. */
         if (next(&state) % 256 == 0) nanosleep(&(struct timespec){0, 300000}, NULL);
     }
-    for (int i = 0; i < 2; i++) faults += atomic_load(&frames[i].faults);
+    for (int i = 0; i < 3; i++) faults += atomic_load(&frames[i].faults);
     free(frames);
     return faults;
 }
@@ -161,6 +178,39 @@ EXPORTED int64_t idle_cost(int32_t threads, int32_t milliseconds) {
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
     qcompiler_pool_destroy(pool);
     return (after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec;
+}
+
+struct meeting {
+    _Atomic int32_t arrived, faults;
+    int32_t threads;
+};
+
+static void meet(const void *frame, int32_t begin, int32_t end, int32_t worker) {
+    struct meeting *meeting = (struct meeting *)frame;
+    (void)begin, (void)end, (void)worker;
+    atomic_fetch_add(&meeting->arrived, 1);
+    const uint64_t give_up = qcompiler_clock() + 5000000000u;
+    while (atomic_load(&meeting->arrived) < meeting->threads) {
+        if (qcompiler_clock() > give_up) {
+            atomic_fetch_add(&meeting->faults, 1);
+            return;
+        }
+        sched_yield();
+    }
+}
+
+/* Regions whose items each wait for all the others: they end only if every thread takes one. */
+EXPORTED int32_t meetings(int32_t threads, int32_t times, int32_t pause_microseconds) {
+    qcompiler_pool *pool = qcompiler_pool_create(threads);
+    int32_t faults = 0;
+    for (int32_t i = 0; i < times && !faults; i++) {
+        struct meeting meeting = {.threads = threads};
+        qcompiler_parallel(pool, meet, &meeting, threads, 1);
+        faults += meeting.faults;
+        if (pause_microseconds) nanosleep(&(struct timespec){0, pause_microseconds * 1000}, NULL);
+    }
+    qcompiler_pool_destroy(pool);
+    return faults;
 }
 
 struct calls {

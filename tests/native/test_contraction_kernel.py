@@ -17,7 +17,7 @@ from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, choose_tile, with_chosen_tile
-from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
+from qcompiler.backends.tvm.kernels.contraction_weights import pack_channels, pack_constants
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.lanes import Expr, convert, round_to_int32, rounded_product
 
@@ -88,6 +88,18 @@ def accumulators(kernel: Convolution, x: Array, weights: Array, bias: Array, zer
     return result
 
 
+def epilogue_constants(kernel: Convolution, isa: InstructionSet, constants: Sequence[Any]) -> dict[str, Array]:
+    """The epilogue's scalars and numbers by channel, given in order, by the name of the argument."""
+    arrays = iter(constants)
+    packed: dict[str, Array] = {}
+    for number, entry in enumerate(kernel.epilogue.inputs, 1):
+        if entry.kind is SCALAR:
+            packed[f"input_{number}"] = np.asarray(next(arrays), entry.dtype).reshape(1)
+        elif entry.kind is CHANNEL:
+            packed[f"input_{number}"] = pack_channels(kernel, isa, np.asarray(next(arrays), entry.dtype))
+    return packed
+
+
 @dataclass
 class Case:
     """A convolution with numbers for it."""
@@ -104,17 +116,18 @@ class Case:
         """Activations and weights with the ends of their ranges among them, at any zero point."""
         info = np.iinfo(kernel.activation)
         shape = (kernel.height, kernel.width, kernel.channels)
-        x = rng.choice([info.min, info.max, 0, *rng.integers(info.min, info.max + 1, 9)], shape)
+        x = rng.choice(np.array([info.min, info.max, 0, *rng.integers(info.min, info.max + 1, 9)]), shape)
         window = (kernel.outputs, *kernel.kernel, kernel.channels // kernel.groups)
-        weights = rng.choice([-128, 127, *rng.integers(-128, 128, 9)], window).astype(np.int8)
+        weights = rng.choice(np.array([-128, 127, *rng.integers(-128, 128, 9)]), window).astype(np.int8)
         bias = rng.integers(-(1 << 20), 1 << 20, kernel.outputs).astype(np.int32)
-        zero_point = int(rng.choice([info.min, info.max, rng.integers(info.min, info.max + 1)]))
+        zero_point = int(rng.choice(np.array([info.min, info.max, rng.integers(info.min, info.max + 1)])))
         x = x.astype(kernel.activation)
         return Case(kernel, x, weights, bias, zero_point, accumulators(kernel, x, weights, bias, zero_point))
 
     def run(self, isa: InstructionSet, constants: Sequence[Any] = (), tensors: dict[str, Array] | None = None) -> Array:
         """The kernel's result; items are done in pieces, the last ones first."""
-        packed = pack_constants(self.kernel, isa, self.weights, self.bias, self.zero_point, constants)
+        packed = pack_constants(self.kernel, isa, self.weights, self.bias, self.zero_point)
+        packed |= epilogue_constants(self.kernel, isa, constants)
         y = np.zeros((*self.kernel.output_size, self.kernel.outputs), self.kernel.epilogue.result)
         arrays = {"x": self.x, "y": y, **packed, **(tensors or {})}
         items = self.kernel.items(isa)
@@ -125,7 +138,7 @@ class Case:
 
 def requantized(sums: Array, ratio: Array, zero_point: int, low: int, high: int) -> Array:
     rounded = np.rint(sums.astype(np.float32) * ratio).astype(np.int64)
-    return np.clip(rounded + zero_point, low, high)
+    return np.asarray(np.clip(rounded + zero_point, low, high))
 
 
 def ratios(sums: Array, rng: np.random.Generator) -> Array:
@@ -133,7 +146,8 @@ def ratios(sums: Array, rng: np.random.Generator) -> Array:
     spread = np.abs(sums).reshape(-1, sums.shape[-1]).max(axis=0) + 1.0
     ratio = rng.uniform(100, 600, sums.shape[-1]) / spread
     power = np.exp2(np.rint(np.log2(ratio)))
-    return np.where(rng.random(ratio.shape) < 0.5, power, ratio).astype(np.float32)
+    chosen: Array = np.where(rng.random(ratio.shape) < 0.5, power, ratio).astype(np.float32)
+    return chosen
 
 
 @pytest.fixture(params=executed_instruction_sets(), ids=lambda isa: str(isa.name))
@@ -163,7 +177,7 @@ def convolutions(draw: st.DrawFn) -> Convolution:
         kernel=kernel, strides=strides, dilations=dilations, pads=pads, groups=groups,
         activation=draw(st.sampled_from(["uint8", "int8"])),
         epilogue=float_requantize(draw(st.sampled_from(["uint8", "int8", "int16"]))),
-        tile=draw(st.sampled_from([Tile(1, 1), Tile(4, 4), Tile(6, 4), Tile(5, 3), Tile(14, 2), Tile(3, 1), Tile(1, 8)])),
+        tile=Tile(*draw(st.sampled_from([(1, 1), (4, 4), (6, 4), (5, 3), (14, 2), (3, 1), (1, 8)]))),
     )
 
 
@@ -178,17 +192,27 @@ def test_any_convolution_is_exact(isa: InstructionSet, kernel: Convolution, seed
     rng = np.random.default_rng(seed)
     case = Case.random(kernel, rng)
     info = np.iinfo(kernel.epilogue.result)
-    low, high = sorted(int(n) for n in rng.choice([info.min, info.max, *rng.integers(info.min, info.max, 2)], 2))
+    limits = np.array([info.min, info.max, *rng.integers(info.min, info.max, 2)])
+    low, high = sorted(int(n) for n in rng.choice(limits, 2))
     ratio, zero_point = ratios(case.sums, rng), int(rng.integers(-100, 200))
     expected = requantized(case.sums, ratio, zero_point, low, high)
     np.testing.assert_array_equal(case.run(isa, [ratio, zero_point, low, high]), expected)
 
 
+def _square(size: int, pads: int, channels: int, outputs: int, activation: str, tile: Tile) -> Convolution:
+    """A convolution whose window reaches ``pads`` to each side."""
+    window = (2 * pads + 1,) * 2
+    epilogue = float_requantize(activation)
+    return Convolution(
+        size, size, channels, outputs, window, (1, 1), (1, 1), (pads,) * 4, 1, activation, epilogue, tile
+    )
+
+
 SHAPES = {
-    "pointwise": Convolution(9, 9, 37, 72, (1, 1), (1, 1), (1, 1), (0,) * 4, 1, "uint8", float_requantize("uint8"), Tile(4, 4)),
-    "padded": Convolution(6, 23, 5, 50, (3, 3), (1, 1), (1, 1), (1,) * 4, 1, "uint8", float_requantize("uint8"), Tile(4, 2)),
-    "one row": Convolution(1, 1, 203, 250, (1, 1), (1, 1), (1, 1), (0,) * 4, 1, "int8", float_requantize("int8"), Tile(1, 8)),
-}  # fmt: skip
+    "pointwise": _square(9, 0, 37, 72, "uint8", Tile(4, 4)),
+    "padded": _square(14, 1, 5, 50, "uint8", Tile(4, 2)),
+    "one row": _square(1, 0, 203, 250, "int8", Tile(1, 8)),
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -262,10 +286,9 @@ def test_wide_steps_are_limited_before_they_are_narrowed(isa: InstructionSet) ->
 
 def test_equal_shapes_share_code_and_every_constant_is_an_argument(isa: InstructionSet) -> None:
     kernel = SHAPES["padded"]
-    constants = pack_constants(
-        kernel, isa, np.ones((50, 3, 3, 5), np.int8), np.zeros(50, np.int32), 9, [np.ones(50), 0, 0, 255]
-    )
+    constants = pack_constants(kernel, isa, np.ones((50, 3, 3, 5), np.int8), np.zeros(50, np.int32), 9)
+    constants |= epilogue_constants(kernel, isa, [np.ones(50), 0, 0, 255])
     named = {a.name: a for a in kernel.arguments(isa)}
     assert set(constants) == {name for name, a in named.items() if a.role.value == "constant"}
     for name, array in constants.items():
-        assert (array.dtype, array.size) == (named[name].dtype, named[name].elements), name
+        assert (str(array.dtype), array.size) == (named[name].dtype, named[name].elements), name

@@ -7,12 +7,13 @@ import os
 import threading
 from pathlib import Path
 
+import handwritten_program as tiny
 import numpy as np
 import pytest
-from native import handwritten_program as tiny
 
 from qcompiler.backends.tvm.library_build import RUNTIME, build_shared_library
-from qcompiler.backends.tvm.native_library import MissingInstructions, NativeLibrary, UnusableLibrary
+from qcompiler.backends.tvm.library_loading import ALIGNMENT, VERSION, MissingInstructions, UnusableLibrary
+from qcompiler.backends.tvm.native_library import NativeLibrary
 from qcompiler.backends.tvm.toolchain import find_toolchain
 from qcompiler.errors import QCompilerError
 
@@ -37,7 +38,8 @@ def library(path: Path) -> NativeLibrary:
 def test_the_library_describes_itself(library: NativeLibrary) -> None:
     assert library.name == "tiny"
     assert [(t.name, t.dtype, t.shape, t.batched) for t in library.inputs] == [
-        ("x:0", np.dtype("int8"), (tiny.ROWS, tiny.COLUMNS), True), ("offset", np.dtype("int32"), (tiny.COLUMNS,), False),
+        ("x:0", np.dtype("int8"), (tiny.ROWS, tiny.COLUMNS), True),
+        ("offset", np.dtype("int32"), (tiny.COLUMNS,), False),
     ]
     assert [(t.name, t.dtype) for t in library.outputs] == [("y", np.dtype("float32"))]
     assert [(t.name, t.dtype) for t in library.stored] == [("y", np.dtype("int32"))]
@@ -120,7 +122,7 @@ def test_profile_and_time(library: NativeLibrary) -> None:
 
 def test_missing_instructions_are_named_before_anything_runs(tmp_path: Path) -> None:
     path = build(tmp_path / "lib.so", instructions="sse2 warp-drive")
-    with pytest.raises(MissingInstructions, match="(?s)lib.so needs instructions.*no warp-drive"):
+    with pytest.raises(MissingInstructions, match=r"(?s)lib\.so needs instructions.*no warp-drive"):
         NativeLibrary(path)
 
 
@@ -139,7 +141,6 @@ def test_a_library_built_again_is_the_one_that_is_loaded(tmp_path: Path, how: st
     if how == "replaced":
         build(path, seed=2)
     else:
-        # Not even the time may tell apart what a fast build wrote.
         content = build(tmp_path / "other.so", seed=2).read_bytes()
         path.write_bytes(content)
     second = NativeLibrary(path)
@@ -152,10 +153,10 @@ def test_a_library_built_again_is_the_one_that_is_loaded(tmp_path: Path, how: st
 
 def test_what_is_no_library_of_ours_is_refused(tmp_path: Path, path: Path) -> None:
     toolchain = find_toolchain()
-    with pytest.raises(UnusableLibrary, match="(?s)cannot load .*none.so"):
+    with pytest.raises(UnusableLibrary, match=r"(?s)cannot load .*none\.so"):
         NativeLibrary(tmp_path / "none.so")
-    (tmp_path / "text.so").write_text("no library")
-    with pytest.raises(UnusableLibrary, match="(?s)cannot load .*text.so.*invalid ELF header"):
+    (tmp_path / "text.so").write_text("no library " * 20)
+    with pytest.raises(UnusableLibrary, match=r"(?s)cannot load .*text\.so.*invalid ELF header"):
         NativeLibrary(tmp_path / "text.so")
     (tmp_path / "short.so").write_bytes(path.read_bytes()[:200])
     with pytest.raises(UnusableLibrary, match="cannot load"):
@@ -172,16 +173,14 @@ def test_a_library_of_another_version_is_refused(tmp_path: Path) -> None:
     toolchain = find_toolchain()
     toolchain.compile(source, tmp_path / "old.o", flags=["-fvisibility=default"])
     toolchain.link_shared([tmp_path / "old.o"], tmp_path / "old.so")
-    with pytest.raises(UnusableLibrary, match="(?s)old.so is no library of this version.*runtime version 1"):
+    with pytest.raises(UnusableLibrary, match=r"(?s)old\.so is no library of this version.*runtime version 1"):
         NativeLibrary(tmp_path / "old.so")
 
 
 def test_the_loader_knows_the_header() -> None:
-    from qcompiler.backends.tvm import native_library
-
     header = (RUNTIME / "qcompiler_runtime.h").read_text()
-    assert f"#define QCOMPILER_RUNTIME_VERSION {native_library._VERSION}\n" in header
-    assert f"#define QCOMPILER_ALIGNMENT {native_library._ALIGNMENT}\n" in header
+    assert f"#define QCOMPILER_RUNTIME_VERSION {VERSION}\n" in header
+    assert f"#define QCOMPILER_ALIGNMENT {ALIGNMENT}\n" in header
 
 
 def test_pools_end_with_the_library(path: Path) -> None:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import handwritten_program as tiny
 import numpy as np
 import pytest
-from native import handwritten_program as tiny
 
 from qcompiler.backends.tvm.library_build import build_shared_library
 from qcompiler.backends.tvm.native_library import NativeLibrary

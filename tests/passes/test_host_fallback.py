@@ -57,7 +57,7 @@ def lacking(*ops: str, target: Target = CPU, fallback: str = "host") -> Target:
 
 
 def lower(graph: Graph, target: Target, feeds: dict[str, Array]) -> qcompiler.Program:
-    return qcompiler.compile(graph, target=target, data=feeds)
+    return qcompiler.compile(graph, target=target, data=feeds, native=False)
 
 
 def normal(*shape: int) -> Array:
@@ -72,7 +72,7 @@ def prove(graph: Graph, target: Target) -> None:
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_built_in_target_needs_no_host(name: str) -> None:
-    program = qcompiler.compile(models.model(name), target="cpu-int8", data=models.samples(name, 6))
+    program = qcompiler.compile(models.model(name), target="cpu-int8", data=models.samples(name, 6), native=False)
     assert program.coverage.host_nodes == 0
     assert program.figures["host"] == []
 
@@ -81,7 +81,7 @@ def test_built_in_target_needs_no_host(name: str) -> None:
 def test_without_any_op_the_program_is_the_float_model(name: str) -> None:
     feeds = models.samples(name, 3)
     target = lacking(*(op for op in CPU.rows if op not in NEEDED))
-    program = qcompiler.compile(models.model(name), target=target, data=feeds)
+    program = qcompiler.compile(models.model(name), target=target, data=feeds, native=False)
     assert program.coverage.host_nodes == program.coverage.nodes > 0
     assert program.coverage.host_macs == program.coverage.macs
     expected = reference.run(read_model(models.model(name)), feeds)
@@ -95,12 +95,12 @@ def test_models_on_poorer_targets(name: str) -> None:
     rng = np.random.default_rng([3, *name.encode()])
     feeds = models.samples(name, 3)
     expected = reference.run(read_model(models.model(name)), feeds)
-    whole = qcompiler.compile(models.model(name), target=CPU, data=feeds).run(feeds)
+    whole = qcompiler.compile(models.model(name), target=CPU, data=feeds, native=False).run(feeds)
     on_host = 0
     for _ in range(4):
         ops = [op for op in CPU.rows if op not in NEEDED]
         target = lacking(*rng.choice(ops, len(ops) // 3, replace=False))
-        program = qcompiler.compile(models.model(name), target=target, data=feeds)
+        program = qcompiler.compile(models.model(name), target=target, data=feeds, native=False)
         prove(clone(program.graph), target)
         assert parse(*print_with_constants(program.graph)) == program.graph
         for node in program.graph.nodes:

@@ -8,11 +8,11 @@ from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.backends.lowering import find_lowering
 from qcompiler.backends.tvm import lowerings as _lowerings
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder
+from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder, elements
 from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
 from qcompiler.backends.tvm.regions import Region, element_of, form_regions
-from qcompiler.ir import Graph, Node, SymbolicDim, TensorType, Value, clone
+from qcompiler.ir import Graph, SymbolicDim, TensorType, Value, clone
 from qcompiler.ir.clone import inline_bodies
 from qcompiler.ir.dimension import static_shape
 
@@ -35,7 +35,7 @@ def lower_program(graph: Graph, isa: InstructionSet) -> tuple[KernelProgram, Int
         builder.add_input(value)
     stored = [before_dequantize(o.value) for o in one.outputs]
     kept = frozenset([*stored, *(o.value for o in one.outputs)])
-    for region in form_regions(one, takes_tail, kept):
+    for region in form_regions(one, kept):
         lower_region(region, builder)
     for output, integers in zip(one.outputs, stored, strict=True):
         builder.add_output(output.value, integers)
@@ -61,11 +61,6 @@ def one_sample(graph: Graph) -> Graph:
     return one
 
 
-def takes_tail(node: Node) -> bool:
-    """Whether the kernel of this op can run element-wise steps on its results."""
-    return find_lowering("tvm-root", node.op) is not None
-
-
 def lower_region(region: Region, builder: ProgramBuilder) -> None:
     """Add the calls of one region.
 
@@ -73,6 +68,11 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
         NoLowering: its op has no native form.
     """
     root = region.root
+    if any(not elements(v) for v in (region.result, *root.results)):
+        # Nothing to compute; an op with several results handles the empty ones itself.
+        if len(root.results) == 1:
+            builder.result(region.result)
+            return
     if element_of(root) is not None:
         lower_elementwise(region, builder)
         return

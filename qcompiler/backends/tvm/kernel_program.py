@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -60,6 +60,11 @@ class View:
 
     buffer: Buffer
     offset: int = 0
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one number."""
+        return np.dtype(self.buffer.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,10 @@ class ProgramBuilder:
                 view = View(self._copy_of(view.buffer).buffer, view.offset)
             taken.append(view)
         self.program.calls.append(Call(kernel, tuple(taken), label))
+
+    def call_by_name(self, kernel: Kernel, views: Mapping[str, View], label: str) -> None:
+        """Run a kernel next, whose views are given by the names of its arguments."""
+        self.call(kernel, [views[a.name] for a in shared_arguments(kernel, self.isa)], label)
 
     def copy(self, source: View, destination: View, label: str) -> None:
         """Copy a whole buffer."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import statistics
-import tempfile
 import threading
 import time
 import weakref
@@ -18,46 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.backends.tvm.library_loading import (
+    ALIGNMENT,
+    MissingInstructions,
+    UnusableLibrary,
+    load_library,
+    program_of,
+)
 from qcompiler.errors import QCompilerError, did_you_mean
 
 Array = NDArray[Any]
-
-_VERSION = 1
-"""QCOMPILER_RUNTIME_VERSION of ``qcompiler_runtime.h``, whose structures stand below."""
-
-_ALIGNMENT = 64
-"""QCOMPILER_ALIGNMENT of the same."""
-
-
-class UnusableLibrary(QCompilerError):
-    """A shared library that this machine cannot run, or that is none of ours."""
-
-
-class MissingInstructions(UnusableLibrary):
-    """A library that needs instructions which this processor lacks."""
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p), ("dtype", ctypes.c_char_p), ("rank", ctypes.c_int32),
-        ("shape", ctypes.POINTER(ctypes.c_int64)), ("batched", ctypes.c_int32), ("sample_bytes", ctypes.c_int64),
-    ]
-
-
-_Run = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-)
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p), ("instructions", ctypes.c_char_p),
-        ("inputs", ctypes.c_int32), ("outputs", ctypes.c_int32),
-        ("input", ctypes.POINTER(_Tensor)), ("output", ctypes.POINTER(_Tensor)),
-        ("workspace_bytes", ctypes.c_int64), ("scratch_bytes", ctypes.c_int64),
-        ("steps", ctypes.c_int32), ("step_names", ctypes.POINTER(ctypes.c_char_p)),
-        ("run", _Run), ("stored", ctypes.POINTER(_Tensor)),
-    ]
 
 
 @dataclass(frozen=True)
@@ -99,8 +67,8 @@ class NativeLibrary:
             MissingInstructions: the processor lacks some that it needs.
             UnusableLibrary: it is damaged, or built for another machine or another version of qcompiler.
         """
-        self._library = _load(path)
-        self._program = _program_of(self._library, path)
+        self._library = load_library(path)
+        self._program = program_of(self._library, path)
         self.name = _text(self._program.name)
         self.instructions = tuple(_text(self._program.instructions).split())
         missing = self._library.qcompiler_missing_instructions(self._program.instructions)
@@ -226,8 +194,8 @@ class NativeLibrary:
             if idle:
                 return idle.pop()
         size = self._program.workspace_bytes + threads * self._program.scratch_bytes
-        raw = np.empty(size + _ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % _ALIGNMENT
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size]
 
 
@@ -248,57 +216,6 @@ def _check(tensor: LibraryTensor, array: Array) -> None:
             f"input {tensor.name!r} has another shape", expected=f"({', '.join(sizes)})", found=str(array.shape),
             fix="reshape it",
         )
-
-
-_lock = threading.Lock()
-_loaded: dict[tuple[int, int], tuple[int, int]] = {}
-"""Time and size of the files that the dynamic linker has mapped, by device and inode."""
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    """The library as it is on disk now.
-
-    The dynamic linker gives back a library that it has loaded before, if its name is the same, or its device and inode
-    are. So each load goes by a new name; and a file that was overwritten in place is loaded from a copy.
-    """
-    with tempfile.TemporaryDirectory() as folder, _lock:
-        fresh = Path(folder) / "lib.so"
-        try:
-            status = path.stat()
-            key, stamp = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_size)
-            if _loaded.setdefault(key, stamp) == stamp:
-                fresh.symlink_to(path.resolve())
-            else:
-                shutil.copyfile(path, fresh)
-            return ctypes.CDLL(str(fresh))
-        except OSError as error:
-            reason = str(error).replace(f"{fresh}: ", "")
-            raise UnusableLibrary(
-                f"cannot load {path}", found=reason, fix="build it again, on this machine or for it"
-            ) from None
-
-
-def _program_of(library: ctypes.CDLL, path: Path) -> _Program:
-    """The program's description, and the types of the functions that are called from here."""
-    foreign = UnusableLibrary(
-        f"{path} is no library of this version of qcompiler", expected=f"runtime version {_VERSION}",
-        fix="compile the program again",
-    )
-    try:
-        if library.qcompiler_library_version() != _VERSION:
-            raise foreign
-        library.qcompiler_library_program.restype = ctypes.POINTER(_Program)
-        library.qcompiler_missing_instructions.argtypes = [ctypes.c_char_p]
-        library.qcompiler_missing_instructions.restype = ctypes.c_char_p
-        library.qcompiler_pool_create.argtypes = [ctypes.c_int32]
-        library.qcompiler_pool_create.restype = ctypes.c_void_p
-        library.qcompiler_pool_destroy.argtypes = [ctypes.c_void_p]
-        library.qcompiler_pool_destroy.restype = None
-        library.qcompiler_pool_threads.argtypes = [ctypes.c_void_p]
-    except AttributeError:
-        raise foreign from None
-    program: _Program = library.qcompiler_library_program().contents
-    return program
 
 
 def _tensors(array: Any, count: int) -> tuple[LibraryTensor, ...]:

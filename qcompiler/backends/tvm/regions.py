@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,48 @@ from numpy.typing import NDArray
 
 from qcompiler.backends.lowering import find_lowering
 from qcompiler.backends.tvm.element import Element, Step
+from qcompiler.backends.tvm.kernels.epilogue import InputKind
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import static_shape
-from qcompiler.ops.constant import Constant
+from qcompiler.ops.constant import Constant, constant_value
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class TailInput:
-    """Numbers that the steps of a region take beside the root's own result.
+    """Numbers that the steps of a region take.
 
     Attributes:
         dtype: their format in memory.
         shape: broadcastable to the result's.
-        source: a value, or a constant of the arithmetic.
+        source: a value, a constant of the arithmetic, or None for what the root's kernel accumulates.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    source: Value | ConstantArray
+    source: Value | ConstantArray | None
+
+    @property
+    def array(self) -> Array | None:
+        """The numbers, where they are known now."""
+        if isinstance(self.source, ConstantArray):
+            return self.source.array
+        return None if self.source is None else constant_value(self.source)
+
+    def kind(self, shape: tuple[int, ...]) -> InputKind | None:
+        """How an epilogue takes them whose results have this shape; None where it cannot."""
+        size = prod(self.shape)
+        if self.array is None:
+            return InputKind.TENSOR if size == prod(shape) else None
+        if size == 1:
+            return InputKind.SCALAR
+        if self.shape[-1] == shape[-1] == size:
+            return InputKind.CHANNEL
+        if len(shape) == 4 and self.shape[-3:] == (*shape[1:3], 1):
+            return InputKind.PIXEL
+        return InputKind.TENSOR if size == prod(shape) else None
 
 
 @dataclass
@@ -37,10 +61,10 @@ class Region:
     """Ops that run as one kernel.
 
     Attributes:
-        root: the first op; of an element-wise region, its first step.
+        root: the first op.
         nodes: all of them, in order.
         result: what the last one computes.
-        inputs: what the steps take. Input 0 is the root's result where the root is no element-wise op.
+        inputs: what the steps take. Where the root is not element-wise, input 0 is what its kernel accumulates.
         steps: what happens to each number.
     """
 
@@ -59,15 +83,15 @@ class Region:
 
 def element_of(node: Node) -> Element | None:
     """What a node computes for each element; None where it is not element-wise, or unknown to native code."""
-    found = find_lowering("tvm-element", node.op)
-    if found is None:
-        return None
-    element = found(node)
-    assert isinstance(element, Element)
-    return element
+    return _element("tvm-element", node)
 
 
-def form_regions(graph: Graph, takes_tail: Callable[[Node], bool], kept: frozenset[Value]) -> Iterator[Region]:
+def takes_steps(node: Node) -> bool:
+    """Whether the kernel of this op can run element-wise steps on its results."""
+    return find_lowering("tvm-root", node.op) is not None
+
+
+def form_regions(graph: Graph, kept: frozenset[Value]) -> Iterator[Region]:
     """Cut a flat program into regions, in an order in which operands precede their users.
 
     A region goes on while its result has one user, which is element-wise, keeps the shape, and whose other operands
@@ -75,7 +99,6 @@ def form_regions(graph: Graph, takes_tail: Callable[[Node], bool], kept: frozens
 
     Args:
         graph: without fused bodies and free dimensions.
-        takes_tail: whether the kernel of a root that is not element-wise can run steps on its results.
         kept: values that must stand in memory.
     """
     done: set[Node] = set()
@@ -85,7 +108,7 @@ def form_regions(graph: Graph, takes_tail: Callable[[Node], bool], kept: frozens
             known.update(node.results)
         if node in done or isinstance(node.op, Constant):
             continue
-        region = _Grower(node, known, kept).grow(takes_tail)
+        region = _Grower(node, known, kept).grow()
         done.update(region.nodes)
         known.update(v for n in region.nodes for v in n.results)
         yield region
@@ -99,19 +122,24 @@ class _Grower:
         self.kept = kept
         self.region = Region(root, [root], root.results[0])
         self.pending: list[tuple[Element, Node]] = []
+        self.is_elementwise = False
 
-    def grow(self, takes_tail: Callable[[Node], bool]) -> Region:
+    def grow(self) -> Region:
         root = self.region.root
         first = element_of(root)
+        self.is_elementwise = first is not None
+        if first is None:
+            if not takes_steps(root):
+                return self.region
+            # What becomes of a sum is a step like those that follow.
+            first = _element("tvm-sums", root)
         if first is not None:
             self.pending.append((first, root))
-        elif len(root.results) != 1 or not takes_tail(root):
-            return self.region
         while (following := self._next()) is not None:
             self.pending.append(following)
             self.region.nodes.append(following[1])
             self.region.result = following[1].result
-        self._number(starts_with_element=first is not None)
+        self._number()
         return self.region
 
     def _next(self) -> tuple[Element, Node] | None:
@@ -119,20 +147,32 @@ class _Grower:
         user = value.only_user
         if value in self.kept or user is None or len(user.results) != 1:
             return None
-        if static_shape(user.result.type.shape) != static_shape(value.type.shape):
+        shape = static_shape(value.type.shape)
+        if static_shape(user.result.type.shape) != shape:
             return None
-        if any(v is not value and v not in self.known for v in user.operands):
+        others = [v for v in user.operands if v is not value]
+        if any(v not in self.known for v in others):
             return None
         element = element_of(user)
-        return None if element is None else (element, user)
+        if element is None:
+            return None
+        entries = [*map(_entry, others), *(_entry(ConstantArray(c)) for c in element.constants)]
+        if not self.is_elementwise and any(e.kind(shape) in (None, InputKind.PIXEL) for e in entries):
+            return None
+        return element, user
 
-    def _number(self, starts_with_element: bool) -> None:
+    def _number(self) -> None:
         """Number the inputs first, then the results of the steps."""
-        region = self.region
+        region, root = self.region, self.region.root
         numbers: dict[Value, int] = {}
         inside = {node.result for _, node in self.pending}
-        if not starts_with_element:
-            numbers[region.root.result] = _take(region, region.root.result)
+        sums = bool(self.pending) and self.pending[0][1] is root and not self.is_elementwise
+        if not self.is_elementwise:
+            result = root.result.type
+            dtype = "int32" if sums else str(result.storage.dtype)
+            region.inputs.append(TailInput(dtype, static_shape(result.shape), None))
+            # Steps that compute on sums take these in place of what the op sums up.
+            numbers[root.operands[0] if sums else root.result] = 0
         for _, node in self.pending:
             for value in node.operands:
                 if value not in inside and value not in numbers:
@@ -148,16 +188,28 @@ class _Grower:
             region.steps.append(Step(element.stage, operands, element.bounds is not None))
 
 
+def _element(kind: str, node: Node) -> Element | None:
+    found = find_lowering(kind, node.op)
+    if found is None:
+        return None
+    element = found(node)
+    assert isinstance(element, Element)
+    return element
+
+
+def _entry(source: Value | ConstantArray) -> TailInput:
+    if isinstance(source, Value):
+        return TailInput(str(source.type.storage.dtype), static_shape(source.type.shape), source)
+    return TailInput(str(source.array.dtype), source.shape, source)
+
+
 def _take(region: Region, source: Value | ConstantArray) -> int:
     """Add an input; its number."""
-    if isinstance(source, Value):
-        region.inputs.append(TailInput(str(source.type.storage.dtype), static_shape(source.type.shape), source))
-    else:
-        region.inputs.append(TailInput(str(source.array.dtype), source.shape, source))
+    region.inputs.append(_entry(source))
     return len(region.inputs) - 1
 
 
-def _bounds(element: Element, node: Node) -> list[NDArray[Any]]:
+def _bounds(element: Element, node: Node) -> list[Array]:
     if element.bounds is None:
         return []
     wide = node.result.type.storage.bits > 32

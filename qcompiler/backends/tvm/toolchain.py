@@ -16,8 +16,9 @@ from pathlib import Path
 
 from qcompiler.errors import QCompilerError
 
-# The build must not depend on the machine it happens on: no -march. No contraction: a * b + c keeps its two roundings.
-_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall")
+# A build must depend neither on the machine nor on the folder that it happens in: no -march, no debug information.
+# No contraction: a * b + c keeps its two roundings.
+_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-g0", "-Wall")
 
 
 class NoCompiler(QCompilerError):
@@ -94,14 +95,13 @@ class Toolchain:
             command += [] if self.is_mach_o else ["-Wl,-z,defs", "-pthread", "-ldl"]
             self._make(command, output)
 
-    def link_program(self, sources: Sequence[Path], output: Path, includes: Sequence[Path] = ()) -> None:
+    def link_program(self, sources: Sequence[Path], output: Path, flags: Sequence[str] = ()) -> None:
         """Compile and link sources, object files and static libraries into an executable.
 
         Raises:
             CompilerFailed: a source is wrong or a symbol is missing.
         """
-        searched = [f"-I{folder}" for folder in includes]
-        self._make([*self.compiler, *self.flags, *_FLAGS, *searched, *map(str, sources), "-pthread"], output)
+        self._make([*self.compiler, *self.flags, *_FLAGS, *flags, *map(str, sources), "-pthread"], output)
 
     def archive(self, objects: Sequence[Path], output: Path) -> None:
         """Put object files into a static library, replacing an existing one.

@@ -16,7 +16,7 @@ class Avx512Vnni(InstructionSet):
     """Ice Lake and later, Cascade Lake, Zen 4 and later."""
 
     name = "avx512-vnni"
-    features = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+    features: ClassVar[tuple[str, ...]] = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
     architecture = "x86_64"
     preference = 30
     llvm_target: ClassVar[dict[str, Any]] = {"mcpu": "cascadelake"}

@@ -17,64 +17,22 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
-from qcompiler.backends.tvm.kernels.contraction_geometry import Blocks, Strips
-from qcompiler.backends.tvm.kernels.contraction_panel import Panel
-from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Epilogue, Lanes
+from qcompiler.backends.tvm.kernel import Argument, Role, load, loop, named, store
+from qcompiler.backends.tvm.kernels.contraction_geometry import ConvolutionGeometry, Tile
+from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Lanes
 from qcompiler.backends.tvm.lanes import Expr, convert, reinterpret, spread, vector
 
-_ITEM_PRODUCTS = 1 << 19
-"""Products of an item, roughly: a few microseconds."""
-_FIRST_LEVEL_BYTES = 1 << 14
-"""Half of a small first-level cache."""
-_SECOND_LEVEL_BYTES = 1 << 18
-"""Half of a small second-level cache."""
+__all__ = ["Convolution", "Tile"]
 
 
 @dataclass(frozen=True)
-class Tile:
-    """What stays in registers.
-
-    Attributes:
-        pixels: neighbouring output pixels, at least 1.
-        vectors: vectors of output channels, at least 1.
-    """
-
-    pixels: int
-    vectors: int
-
-
-@dataclass(frozen=True)
-class Convolution(Kernel):
+class Convolution(ConvolutionGeometry):
     """conv2d for one sample: ``[height, width, channels]`` to ``[output height, output width, outputs]``.
 
     Buffers: ``x`` (the input, dense), ``weights`` and ``bias`` (see ``contraction_weights``), ``padding`` (the stored
-    form of zero, where ``assembles``), the epilogue's inputs, ``y`` (the output), ``panel`` (scratch memory).
+    form of zero, where it ``assembles``), the epilogue's inputs, ``y`` (the output), ``panel`` (scratch memory).
     ``y`` must not share memory with an input: tiles may overlap, and are then computed twice.
-
-    Attributes:
-        height, width, channels: the input.
-        outputs: output channels.
-        kernel, strides, dilations: along height and width.
-        pads: top, left, bottom, right.
-        groups: divides channels and outputs.
-        activation: format of the input in memory, ``uint8`` or ``int8``.
-        epilogue: what happens to finished accumulators.
-        tile: what stays in registers; limited to what there is.
     """
-
-    height: int
-    width: int
-    channels: int
-    outputs: int
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    pads: tuple[int, int, int, int]
-    groups: int
-    activation: str
-    epilogue: Epilogue
-    tile: Tile
 
     def arguments(self, isa: InstructionSet) -> tuple[Argument, ...]:
         packed = self.packed_outputs(isa)
@@ -86,120 +44,13 @@ class Convolution(Kernel):
         results = rows * columns * self.outputs
         return (
             Argument("x", self.activation, elements + over_read, Role.INPUT),
-            Argument("weights", isa.weight, packed * self.window_rows * self.runs * self.padded_run(isa), Role.CONSTANT),
+            Argument("weights", isa.weight, packed * self.terms(isa), Role.CONSTANT),
             Argument("bias", "int32", packed, Role.CONSTANT),
             *([Argument("padding", isa.activation, 1, Role.CONSTANT)] if assembles else []),
             *self.epilogue.arguments(isa, results, packed),
             Argument("y", self.epilogue.result, results, Role.OUTPUT),
             *([Argument("panel", isa.activation, panel.elements, Role.SCRATCH)] if assembles else []),
         )
-
-    def items(self, isa: InstructionSet) -> int:
-        return self.block_groups(isa) * self.rows * self.strips(isa).count
-
-    def work(self) -> int:
-        rows, columns = self.output_size
-        return rows * columns * self.outputs * self.kernel[0] * self.kernel[1] * (self.channels // self.groups)
-
-    # ---- geometry
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        top, left, bottom, right = self.pads
-        height, width = self.extent
-        return (
-            (self.height + top + bottom - height) // self.strides[0] + 1,
-            (self.width + left + right - width) // self.strides[1] + 1,
-        )
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Rows and columns of the input that a window spans."""
-        (kh, kw), (dh, dw) = self.kernel, self.dilations
-        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether all output pixels form one long row: the output's pixels are the input's."""
-        return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads)
-
-    @property
-    def rows(self) -> int:
-        """Rows of output pixels that tiles are cut from."""
-        return 1 if self.is_flat else self.output_size[0]
-
-    @property
-    def row_pixels(self) -> int:
-        """Output pixels of a row."""
-        height, width = self.output_size
-        return height * width if self.is_flat else width
-
-    @property
-    def window_rows(self) -> int:
-        """Rows of a window."""
-        return self.kernel[0]
-
-    @property
-    def runs(self) -> int:
-        """Runs of numbers side by side in a row of a window."""
-        return 1 if self.dilations[1] == 1 and self.groups == 1 else self.kernel[1]
-
-    @property
-    def run(self) -> int:
-        """Numbers in a run."""
-        return self.channels // self.groups * (self.kernel[1] if self.runs == 1 else 1)
-
-    def padded_run(self, isa: InstructionSet) -> int:
-        """Numbers in a run of weights: a whole number of dot products."""
-        return -(-self.run // isa.group) * isa.group
-
-    def assembles(self, isa: InstructionSet) -> bool:
-        """Whether tiles read from scratch memory. A single number is converted as it is loaded."""
-        return any(self.pads) or (isa.activation != self.activation and isa.group > 1)
-
-    def blocks(self, isa: InstructionSet) -> Blocks:
-        """The output channels of one group, in vectors."""
-        return Blocks(-(-(self.outputs // self.groups) // isa.lanes), self.tile.vectors)
-
-    def packed_outputs(self, isa: InstructionSet) -> int:
-        """Numbers by output channel as constants hold them: each group in whole vectors."""
-        return self.groups * self.blocks(isa).vectors * isa.lanes
-
-    def strips(self, isa: InstructionSet) -> Strips:
-        """How a row of output pixels is cut."""
-        tile = min(self.tile.pixels, self.row_pixels)
-        channels = self.blocks_each(isa) * self.blocks(isa).smaller * isa.lanes
-        products = tile * channels * self.run * self.runs * self.window_rows
-        touched = tile * (self.channels * self.strides[1] + channels)
-        tiles = min(_ITEM_PRODUCTS // products, _FIRST_LEVEL_BYTES // touched)
-        return Strips(self.row_pixels, tile, max(1, tiles))
-
-    def blocks_each(self, isa: InstructionSet) -> int:
-        """Blocks of an item, as many as have weights that stay cached while strips pass by.
-
-        They share an assembled strip, and write whole cache lines of results together.
-        """
-        blocks = self.blocks(isa)
-        numbers = self.packed_outputs(isa) * self.window_rows * self.runs * self.padded_run(isa)
-        each = numbers * np.dtype(isa.weight).itemsize // (blocks.count * self.groups)
-        cached = _SECOND_LEVEL_BYTES if self.assembles(isa) else _FIRST_LEVEL_BYTES
-        return min(blocks.count * self.groups, max(1, cached // each))
-
-    def block_groups(self, isa: InstructionSet) -> int:
-        """Items that one strip is in."""
-        return -(-self.blocks(isa).count * self.groups // self.blocks_each(isa))
-
-    def panel(self, isa: InstructionSet) -> Panel:
-        """The assembled strip."""
-        columns = (self.strips(isa).strip_pixels - 1) * self.strides[1] + self.extent[1]
-        return Panel(
-            self.height if not self.is_flat else 1, self.width if not self.is_flat else self.row_pixels, self.channels,
-            self.window_rows, self.dilations[0], columns, self.activation, isa.activation,
-            isa.register_bytes // np.dtype(isa.activation).itemsize,
-        )
-
-    # ---- code
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
         strips, blocks, each = self.strips(isa), self.blocks(isa), self.blocks_each(isa)
@@ -265,7 +116,7 @@ class Convolution(Kernel):
         )
         step_weights = lanes * isa.group
         run_weights = vectors * lanes * self.padded_run(isa)
-        weights_start = named(vector_index * (lanes * self.window_rows * self.runs * self.padded_run(isa)))
+        weights_start = named(vector_index * (lanes * self.terms(isa)))
         registers = [T.alloc_buffer((vectors * lanes,), "int32", scope="local") for _ in range(pixels)]
         for v in range(vectors):
             bias = named(load(buffers["bias"], (vector_index + v) * lanes, lanes))

@@ -21,9 +21,12 @@ _FAR_LOAD_CYCLES = 2
 """A vector of weights out of the second-level cache."""
 _RESULT_CYCLES = 3
 """Element-wise steps, packing and storing for one vector of results."""
-_OVERLAPPED = 16
-"""Accumulators of a tile whose results are computed while the next tile has begun; more of them take longer each."""
-_TILE_CYCLES = 12
+_CROWDING = 1 / 8
+"""What each accumulator adds to that: the fewer a tile has, the more of its results are computed while the next tile
+has begun."""
+_WINDOW = 256
+"""Instructions that a processor looks ahead, half of them: shorter tiles overlap, so that no latency shows."""
+_TILE_CYCLES = 8
 """Addresses, the bias, and the loop's last, mispredicted branch."""
 
 _PIXELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28)
@@ -57,7 +60,7 @@ def predicted_cycles(kernel: Convolution, tile: Tile, isa: InstructionSet) -> fl
     """Cycles that a convolution takes with a tile, roughly; good for comparing tiles only."""
     tiled = replace(kernel, tile=tile)
     blocks, strips = tiled.blocks(isa), tiled.strips(isa)
-    steps = tiled.window_rows * tiled.runs * (tiled.padded_run(isa) // isa.group)
+    steps = tiled.terms(isa) // isa.group
     cycles = 0.0
     sizes = ((blocks.larger_count, blocks.smaller + 1), (blocks.count - blocks.larger_count, blocks.smaller))
     for count, vectors in sizes:
@@ -65,8 +68,9 @@ def predicted_cycles(kernel: Convolution, tile: Tile, isa: InstructionSet) -> fl
         # With a single tile each weight is used once, wherever it comes from.
         is_near = step_bytes * steps <= _FIRST_LEVEL_BYTES
         loads = strips.tile * _LOAD_CYCLES + vectors * (_LOAD_CYCLES if is_near else _FAR_LOAD_CYCLES)
-        step = max(strips.tile * vectors * _DOT_CYCLES, loads, _LATENCY)
         accumulators = strips.tile * vectors
-        result = _RESULT_CYCLES + accumulators / _OVERLAPPED
+        instructions = steps * (accumulators + strips.tile + vectors)
+        step = max(accumulators * _DOT_CYCLES, loads, _LATENCY if instructions > _WINDOW else 0)
+        result = _RESULT_CYCLES + accumulators * _CROWDING
         cycles += count * (steps * step + accumulators * result + _TILE_CYCLES)
     return cycles * strips.tiles * kernel.rows * kernel.groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,14 @@ from numpy.typing import NDArray
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.contraction import Convolution
 from qcompiler.backends.tvm.kernels.contraction_panel import offset_of
-from qcompiler.backends.tvm.kernels.epilogue import InputKind
 
 Array = NDArray[Any]
 
 
 def pack_constants(
-    kernel: Convolution, isa: InstructionSet, weights: Array, bias: Array, zero_point: int, inputs: Sequence[Array]
+    kernel: Convolution, isa: InstructionSet, weights: Array, bias: Array, zero_point: int
 ) -> dict[str, Array]:
-    """All constants of a convolution by the name of the argument.
+    """The constants of a convolution, but for those of its epilogue, by the name of the argument.
 
     Args:
         kernel: the convolution.
@@ -27,18 +25,11 @@ def pack_constants(
         weights: int8 ``[outputs, kernel height, kernel width, channels / groups]``, zero point 0.
         bias: int32 ``[outputs]``.
         zero_point: of the input, in its stored format.
-        inputs: the epilogue's scalars and numbers by channel, in order; tensors are left out.
     """
     packed = {"weights": pack_weights(kernel, isa, weights), "bias": pack_bias(kernel, isa, weights, bias, zero_point)}
     if kernel.assembles(isa):
         value = zero_point + offset_of(kernel.activation, isa.activation)
         packed["padding"] = np.array([value], isa.activation)
-    arrays = iter(inputs)
-    for number, entry in enumerate(kernel.epilogue.inputs, 1):
-        if entry.kind is InputKind.SCALAR:
-            packed[f"input_{number}"] = np.asarray(next(arrays), entry.dtype).reshape(1)
-        elif entry.kind is InputKind.CHANNEL:
-            packed[f"input_{number}"] = pack_channels(kernel, isa, np.asarray(next(arrays), entry.dtype))
     return packed
 
 

@@ -17,20 +17,27 @@ from tvm.tirx.script import builder as T
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, loop
 from qcompiler.backends.tvm.kernels.depthwise_layout import (
+    VECTORS,
     Part,
+    TapGroup,
     block_channels,
     dot_order,
     pack_bias,
     pack_weights,
     parts_of,
+    tap_groups,
 )
 from qcompiler.backends.tvm.kernels.depthwise_results import Results, keeps_dot_order
 from qcompiler.backends.tvm.kernels.depthwise_rows import BlockRows
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
 from qcompiler.backends.tvm.lanes import Expr
 
+UNROLLED = 600
+"""Dot products written one after the other at most; windows beyond it run in loops."""
+
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Depthwise(Kernel):
@@ -78,7 +85,8 @@ class Depthwise(Kernel):
             zero_point: of the activations; padding has this value.
             isa: the instruction set.
         """
-        packed = [pack_weights(weights, isa), pack_bias(bias, weights, zero_point, self.stored, isa)]
+        groups = self.tap_groups(isa)
+        packed = [pack_weights(weights, groups, isa), pack_bias(bias, weights, zero_point, self.stored, isa)]
         if any(self.pads):
             packed.append(np.full(self._fill_elements(isa), zero_point, self.stored))
         return packed
@@ -86,16 +94,23 @@ class Depthwise(Kernel):
     def pack_channels(self, constants: NDArray[Any], isa: InstructionSet) -> NDArray[Any]:
         """Constants of the epilogue, one a channel, in the order in which the kernel reads them."""
         order = dot_order(isa) if keeps_dot_order(self.epilogue) else np.arange(isa.register_bytes)
-        return constants[block_channels(self.channels, isa, order)]
+        return np.asarray(constants[block_channels(self.channels, isa, order)])
+
+    def tap_groups(self, isa: InstructionSet) -> tuple[TapGroup, ...]:
+        """The window as dot products take it."""
+        return tap_groups(self.kernel, isa.group, only_vertical=self.runs_in_loops(isa))
+
+    def runs_in_loops(self, isa: InstructionSet) -> bool:
+        """Whether the window is too large to be written out."""
+        return len(tap_groups(self.kernel, isa.group, only_vertical=True)) * VECTORS > UNROLLED
 
     def arguments(self, isa: InstructionSet) -> tuple[Argument, ...]:
         parts = parts_of(self.channels, isa)
         blocks = sum(p.count for p in parts)
-        groups = -(-self.kernel[0] // isa.group)
         beyond = max(p.width - p.used for p in parts)
         size = self.height * self.width * self.channels
         rows, columns = self.output_size
-        weights = blocks * groups * self.kernel[1] * isa.register_bytes * isa.group
+        weights = blocks * len(self.tap_groups(isa)) * isa.register_bytes * isa.group
         fill = [Argument("fill", self.stored, self._fill_elements(isa), Role.CONSTANT)] if any(self.pads) else []
         return (
             Argument("x", self.stored, size + beyond, Role.INPUT),
@@ -118,7 +133,7 @@ class Depthwise(Kernel):
         parts = parts_of(self.channels, isa)
 
         def emit_from(index: int, item: Expr) -> None:
-            rows = BlockRows(self, isa, buffers, results, parts[index])
+            rows = BlockRows(self, isa, buffers, results, parts[index], UNROLLED)
             if index == len(parts) - 1:
                 rows.emit(item)
                 return

@@ -8,7 +8,7 @@ packing the results to bytes within 16 bytes undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,10 +71,10 @@ def parts_of(channels: int, isa: InstructionSet) -> tuple[Part, ...]:
 
 def interleave(
     vectors: Sequence[_Vector], numbers: int, register_bytes: int, shuffle: Shuffle[_Vector]
-) -> list[_Vector]:
+) -> Iterator[_Vector]:
     """As many vectors as were given; together they hold the first numbers of all, then the second ones, and so on.
 
-    In that order within each 16 bytes only.
+    In that order within each 16 bytes only. Each is computed when it is asked for, so that few live at a time.
 
     Args:
         vectors: one, two or four.
@@ -84,15 +84,17 @@ def interleave(
     """
     in_part = 16 * numbers // register_bytes
     if len(vectors) == 1:
-        return list(vectors)
+        yield vectors[0]
+        return
     low_high = [_unpacking(numbers, in_part, 1, half) for half in (0, 1)]
     if len(vectors) == 2:
-        return [shuffle(vectors[0], vectors[1], order) for order in low_high]
+        for order in low_high:
+            yield shuffle(vectors[0], vectors[1], order)
+        return
     pairs = [[shuffle(vectors[i], vectors[i + 1], order) for order in low_high] for i in (0, 2)]
-    return [
-        shuffle(first, second, _unpacking(numbers, in_part, 2, half))
-        for first, second in zip(*pairs, strict=True) for half in (0, 1)
-    ]
+    for first, second in zip(*pairs, strict=True):
+        for half in (0, 1):
+            yield shuffle(first, second, _unpacking(numbers, in_part, 2, half))
 
 
 def _unpacking(numbers: int, in_part: int, unit: int, half: int) -> list[int]:
@@ -135,20 +137,63 @@ def block_channels(channels: int, isa: InstructionSet, order: NDArray[Any]) -> N
     return np.concatenate(found)
 
 
-def pack_weights(weights: NDArray[np.int8], isa: InstructionSet) -> NDArray[Any]:
-    """Weights as dot products take them: ``[blocks, row groups, KW, vectors, lanes, group]``, flat.
+@dataclass(frozen=True)
+class TapGroup:
+    """Taps of the window that one dot product takes.
+
+    Attributes:
+        taps: row and column of each; None where there is none, whose weight is zero.
+        column: of the last ones. Groups of equal rows and columns before it share their activations.
+    """
+
+    taps: tuple[tuple[int, int] | None, ...]
+    column: int
+
+
+def tap_groups(kernel: tuple[int, int], group: int, only_vertical: bool) -> tuple[TapGroup, ...]:
+    """The window cut into groups: rows below one another as far as they go, then columns of the rows that remain.
+
+    Args:
+        kernel: rows, columns.
+        group: taps that a dot product takes.
+        only_vertical: whether every group is of one column.
+    """
+    height, width = kernel
+    full, rest = divmod(height, group)
+    columns = group // rest if rest and not only_vertical else 1
+    rows = full if rest == 0 or columns > 1 else full + 1
+    groups = [
+        TapGroup(tuple((y, x) if y < height else None for y in range(row * group, (row + 1) * group)), x)
+        for row in range(rows) for x in range(width)
+    ]
+    if columns > 1:
+        # Counted from the last column: then no group reaches to the right of the window.
+        for last in range(width - 1, -1, -columns):
+            taps = [
+                (y, x) if x >= 0 else None
+                for x in range(last - columns + 1, last + 1) for y in range(full * group, height)
+            ]
+            groups.append(TapGroup(tuple(taps) + (None,) * (group - len(taps)), last))
+    return tuple(groups)
+
+
+def pack_weights(weights: NDArray[np.int8], groups: Sequence[TapGroup], isa: InstructionSet) -> NDArray[Any]:
+    """Weights as dot products take them: ``[blocks, groups of taps, vectors, lanes, group]``, flat.
 
     Args:
         weights: ``[C, KH, KW]``.
+        groups: groups of taps.
         isa: the instruction set.
     """
-    channels, height, width = weights.shape
-    groups = -(-height // isa.group)
-    padded = np.zeros((channels, groups * isa.group, width), isa.weight)
-    padded[:, :height] = weights
-    taps = padded[block_channels(channels, isa, dot_order(isa))]
-    split = taps.reshape(-1, VECTORS, isa.lanes, groups, isa.group, width)
-    return np.ascontiguousarray(split.transpose(0, 3, 5, 1, 2, 4)).reshape(-1)
+    channels = len(weights)
+    chosen = np.zeros((channels, len(groups), isa.group), isa.weight)
+    for index, group in enumerate(groups):
+        for place, tap in enumerate(group.taps):
+            if tap is not None:
+                chosen[:, index, place] = weights[:, tap[0], tap[1]]
+    taps = chosen[block_channels(channels, isa, dot_order(isa))]
+    split = taps.reshape(-1, VECTORS, isa.lanes, len(groups), isa.group)
+    return np.ascontiguousarray(split.transpose(0, 3, 1, 2, 4)).reshape(-1)
 
 
 def pack_bias(

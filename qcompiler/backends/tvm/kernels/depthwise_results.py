@@ -29,6 +29,10 @@ class Results(BoundEpilogue):
         self.permuted = keeps_dot_order(epilogue)
         self.inverse = [int(i) for i in np.argsort(dot_order(isa))]
 
+    def pack_to_bytes(self, vectors: Sequence[Expr]) -> Expr:
+        packed = super().pack_to_bytes(vectors)
+        return _ordered(packed, self.inverse) if self.permuted else packed
+
     def finish_block(self, accumulators: Sequence[Expr], channel: Expr, offsets: Sequence[Expr], part: Part) -> None:
         """Compute and store the results of one block of channels at one column.
 
@@ -41,7 +45,7 @@ class Results(BoundEpilogue):
         width = self.isa.lanes
         if self.permuted:
             vectors = [Lanes(a, channel + q * width, offsets[0], 0, width) for q, a in enumerate(accumulators)]
-            packed = named(_ordered(self.packed(vectors), self.inverse))
+            packed = self.packed(vectors)
             for row, offset in enumerate(offsets):
                 store_part(self.output, offset, packed, row * part.width, part.used)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import load, loop, named, store
-from qcompiler.backends.tvm.kernels.depthwise_layout import VECTORS, Part, interleave, shift_of
+from qcompiler.backends.tvm.kernels.depthwise_layout import VECTORS, Part, TapGroup, interleave, shift_of
 from qcompiler.backends.tvm.kernels.depthwise_results import Results
 from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of, literal_like, reinterpret
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-UNROLLED = 600
-"""Dot products written one after the other at most; windows beyond it run in loops."""
+TILE = 7
+"""Results side by side that are written one after the other at most."""
 
 
 @dataclass
@@ -33,12 +33,11 @@ class BlockRows:
     buffers: Mapping[str, Any]
     results: Results
     part: Part
+    unrolled: int
     sources: dict[int, Any] = field(default_factory=dict)
 
-    @property
-    def groups(self) -> int:
-        """Groups of rows of the window."""
-        return -(-self.shape.kernel[0] // self.isa.group)
+    def __post_init__(self) -> None:
+        self.groups = self.shape.tap_groups(self.isa)
 
     def emit(self, item: Expr) -> None:
         part, (height, width) = self.part, self.shape.output_size
@@ -49,7 +48,7 @@ class BlockRows:
         self.row = named(tirx.min(group * part.rows, max(height - part.rows, 0)))
         self.channel = named(tirx.min(block * part.width, part.last)) if part.count > 1 else part.last
         self.block = named(block + part.block)
-        if self.groups * self.shape.kernel[1] * VECTORS > UNROLLED:
+        if self.shape.runs_in_loops(self.isa):
             with loop(0, width) as column:
                 self._single(named(column))
             return
@@ -59,8 +58,7 @@ class BlockRows:
     def _tiles(self, width: int) -> None:
         """Cut a row of results into tiles; those at the borders are written out with their padding."""
         shape = self.shape
-        dots = self.groups * shape.kernel[1] * VECTORS
-        longest = max(1, min(14, UNROLLED // dots))
+        longest = max(1, min(TILE, self.unrolled // (len(self.groups) * VECTORS)))
         count = -(-width // longest)
         tile = -(-width // count)
         starts = [min(i * tile, width - tile) for i in range(count)]
@@ -129,85 +127,79 @@ class BlockRows:
             place: the first one if it is known and the window may reach outside; None if all columns are inside.
         """
         shape, isa = self.shape, self.isa
-        stride, dilation, taps = shape.strides[1], shape.dilations[1], shape.kernel[1]
-        base = named((start * stride - shape.pads[1]) * shape.channels)
+        columns = _Columns(self, start, place)
         users: dict[int, list[Pair]] = {}
         for result in range(tile):
-            for tap in range(taps):
-                users.setdefault(result * stride + tap * dilation, []).append((result, tap))
+            for index, group in enumerate(self.groups):
+                column = result * shape.strides[1] + group.column * shape.dilations[1]
+                users.setdefault(column, []).append((result, index))
+        missing = dict.fromkeys(range(tile), len(self.groups))
         accumulators: dict[int, list[Expr]] = {}
+        # In the order of columns: few accumulators live at a time.
         for column in sorted(users):
-            outside = place is not None and not 0 <= place * stride - shape.pads[1] + column < shape.width
-            for group in range(self.groups):
-                if outside:
-                    vectors = self._fill_vectors()
-                else:
-                    vectors = self._vectors(self._reader(base + column * shape.channels), group)
-                for result, tap in users[column]:
+            by_rows: dict[int, list[Pair]] = {}
+            for result, index in users[column]:
+                by_rows.setdefault(self.first_row(index), []).append((result, index))
+            for uses in by_rows.values():
+                for result, _ in uses:
                     if result not in accumulators:
                         accumulators[result] = self._bias()
-                    accumulators[result] = [
-                        named(isa.dot(a, v, self._weights(group, tap, q)))
-                        for q, (a, v) in enumerate(zip(accumulators[result], vectors, strict=True))
-                    ]
-            for result, tap in users[column]:
-                if tap == taps - 1:
-                    self._finish(accumulators.pop(result), start + result)
+                vectors = columns.interleaved(column, [self.groups[index] for _, index in uses])
+                for q, vector in enumerate(vectors):
+                    for result, index in uses:
+                        found = accumulators[result]
+                        found[q] = named(isa.dot(found[q], vector, self._weights(index, q)))
+                for result, _ in uses:
+                    missing[result] -= 1
+            for result in [r for r in accumulators if not missing[r]]:
+                self._finish(accumulators.pop(result), start + result)
 
-    def _reader(self, offset: Expr) -> Callable[[int, Expr, int], Expr]:
-        """Reads channels of the pixels that stand at one offset in all rows."""
-        return lambda row, lane, count: load(self.sources[row], offset + lane, count)
+    def first_row(self, index: int) -> int:
+        """The first row of a group of taps."""
+        return min(tap[0] for tap in self.groups[index].taps if tap is not None)
 
-    def _vectors(self, read: Callable[[int, Expr, int], Expr], group: Expr | int) -> list[Expr]:
-        """One column of a group of rows, interleaved, in the format of dot products.
+    def loaded(self, read: Callable[[int, int, int], Expr], row: Expr | int, start: int) -> Expr:
+        """One row of the window, for every result row of the block, as dot products take it.
 
         Args:
-            read: reads some channels of a row: the row within the window (of the first result row), the first
-                channel, how many.
-            group: which rows.
+            read: reads some channels of a row: the row within the window of the first result row, the first channel,
+                how many.
+            row: which, within the window.
+            start: first byte of the vector of bytes; as many numbers as a vector of activations holds.
         """
-        shape, isa, width = self.shape, self.isa, self.part.width
-        height = shape.output_size[0]
-        step = isa.lanes * isa.group
-        found: list[Expr] = []
-        for start in range(0, isa.register_bytes, step):
-            rows: list[Expr] = []
-            for tap in range(isa.group):
-                place = group * isa.group + tap
-                if isinstance(place, int) and place >= shape.kernel[0]:
-                    # Its weights are zero.
-                    rows.append(rows[-1])
-                    continue
-                pieces = []
-                for lane in range(start, start + step, min(width, step)):
-                    result_row = min(lane // width, height - 1)
-                    row = result_row * shape.strides[0] + place * shape.dilations[0]
-                    pieces.append(self._converted(read(row, lane % width, min(width, step))))
-                rows.append(named(_concatenated(pieces)))
-            found += interleave(rows, step, isa.register_bytes, _shuffle)
-        return found
+        shape, width = self.shape, self.part.width
+        count = self.isa.lanes * self.isa.group
+        piece = min(width, count)
+        pieces = []
+        for lane in range(start, start + count, piece):
+            # Where the result has fewer rows than a vector holds, the last one stands in for the others.
+            result_row = min(lane // width, shape.output_size[0] - 1)
+            stored = read(result_row * shape.strides[0] + row * shape.dilations[0], lane % width, piece)
+            pieces.append(self._converted(stored))
+        return named(_concatenated(pieces))
 
     def _converted(self, stored: Expr) -> Expr:
         """Stored activations as dot products take them."""
         if shift_of(self.shape.stored, self.isa):
-            flipped = _converted_bits(stored, self.isa.activation)
+            flipped = reinterpret(f"{self.isa.activation}x{lanes_of(stored)}", stored)
             return flipped ^ literal_like(-128 if self.isa.activation == "int8" else 128, flipped)
         return convert(stored, self.isa.activation)
 
-    def _fill_vectors(self) -> list[Expr]:
-        step = self.isa.lanes * self.isa.group
-        vector = named(self._converted(load(self.buffers["fill"], 0, step)))
-        return [vector] * VECTORS
+    def fill_vector(self) -> Expr:
+        """What dot products take for activations outside."""
+        return named(self._converted(load(self.buffers["fill"], 0, self.isa.lanes * self.isa.group)))
+
+    def interleaved(self, rows: Sequence[Expr]) -> Iterator[Expr]:
+        """Vectors of activations from one vector for each tap of a group."""
+        return interleave(rows, self.isa.lanes * self.isa.group, self.isa.register_bytes, _shuffle)
 
     def _bias(self) -> list[Expr]:
         lanes, size = self.isa.lanes, self.isa.register_bytes
         return [load(self.buffers["bias"], self.block * size + q * lanes, lanes) for q in range(VECTORS)]
 
-    def _weights(self, group: Expr | int, tap: Expr | int, vector: int) -> Expr:
+    def _weights(self, group: Expr | int, vector: int) -> Expr:
         step = self.isa.lanes * self.isa.group
-        taps = self.shape.kernel[1]
-        index = ((self.block * self.groups + group) * taps + tap) * VECTORS + vector
-        return load(self.buffers["weights"], index * step, step)
+        return load(self.buffers["weights"], ((self.block * len(self.groups) + group) * VECTORS + vector) * step, step)
 
     def _finish(self, accumulators: list[Expr], column: Expr) -> None:
         height, width = self.shape.output_size
@@ -224,13 +216,13 @@ class BlockRows:
         sums = [T.alloc_buffer((bound,), "int32", scope="local") for _ in range(VECTORS)]
         for total, bias in zip(sums, self._bias(), strict=True):
             store(total, 0, bias)
-        with loop(0, self.groups) as group, loop(0, shape.kernel[1]) as tap:
+        step = isa.lanes * isa.group
+        with loop(0, -(-shape.kernel[0] // isa.group)) as group, loop(0, shape.kernel[1]) as tap:
             place = named(column * shape.strides[1] - shape.pads[1] + tap * shape.dilations[1])
 
             def read(row: Expr, lane: int, count: int) -> Expr:
                 # Rows of the last group that the window lacks meet weights of zero.
-                reach = self._last_row()
-                row = named(self.row * shape.strides[0] - shape.pads[0] + tirx.min(row, reach))
+                row = named(self.row * shape.strides[0] - shape.pads[0] + tirx.min(row, self._last_row()))
                 inside = _address(x[(row * shape.width + place) * shape.channels + self.channel + lane])
                 if any(shape.pads):
                     valid = tirx.all(row >= 0, row < shape.height, place >= 0, place < shape.width)
@@ -238,15 +230,64 @@ class BlockRows:
                 pointer = named(tirx.reinterpret("handle", inside))
                 return load(T.decl_buffer((isa.register_bytes,), shape.stored, data=pointer), 0, count)
 
-            vectors = self._vectors(read, group)
+            vectors: list[Expr] = []
+            for start in range(0, isa.register_bytes, step):
+                rows = [self.loaded(read, group * isa.group + i, start) for i in range(isa.group)]
+                vectors.extend(self.interleaved(rows))
             for q, (total, vector) in enumerate(zip(sums, vectors, strict=True)):
-                store(total, 0, isa.dot(load(total, 0, bound), vector, self._weights(group, tap, q)))
+                weights = self._weights(group * shape.kernel[1] + tap, q)
+                store(total, 0, isa.dot(load(total, 0, bound), vector, weights))
         self._finish([named(load(total, 0, bound)) for total in sums], column)
 
     def _last_row(self) -> int:
         shape = self.shape
         rows = min(self.part.rows, shape.output_size[0])
         return (rows - 1) * shape.strides[0] + (shape.kernel[0] - 1) * shape.dilations[0]
+
+
+class _Columns:
+    """The columns under a tile; each number is loaded once."""
+
+    def __init__(self, rows: BlockRows, start: Expr, place: int | None) -> None:
+        self.rows = rows
+        self.place = place
+        shape = rows.shape
+        self.base = named((start * shape.strides[1] - shape.pads[1]) * shape.channels)
+        self.known: dict[tuple[int, int, int], Expr] = {}
+
+    def interleaved(self, column: int, groups: Sequence[TapGroup]) -> Iterator[Expr]:
+        """Vectors of activations for groups of the same rows that end with the same column of the tile."""
+        isa, dilation = self.rows.isa, self.rows.shape.dilations[1]
+        places: list[Pair | None] = [None] * isa.group
+        for group in groups:
+            for i, tap in enumerate(group.taps):
+                if tap is not None:
+                    places[i] = (tap[0], column - (group.column - tap[1]) * dilation)
+        if all(p is None or self._is_outside(p[1]) for p in places):
+            yield from [self.rows.fill_vector()] * VECTORS
+            return
+        # The weights of a place without tap are zero: any activation serves.
+        spare = next(p for p in reversed(places) if p is not None)
+        for start in range(0, isa.register_bytes, isa.lanes * isa.group):
+            yield from self.rows.interleaved([self._loaded(*(p or spare), start) for p in places])
+
+    def _is_outside(self, column: int) -> bool:
+        shape = self.rows.shape
+        if self.place is None:
+            return False
+        return not 0 <= self.place * shape.strides[1] - shape.pads[1] + column < shape.width
+
+    def _loaded(self, row: int, column: int, start: int) -> Expr:
+        if self._is_outside(column):
+            return self.rows.fill_vector()
+        if (row, column, start) not in self.known:
+            offset = self.base + column * self.rows.shape.channels
+
+            def read(source: int, lane: int, count: int) -> Expr:
+                return load(self.rows.sources[source], offset + lane, count)
+
+            self.known[row, column, start] = self.rows.loaded(read, row, start)
+        return self.known[row, column, start]
 
 
 def _address(place: Expr) -> Expr:
@@ -263,8 +304,3 @@ def _concatenated(pieces: list[Expr]) -> Expr:
 
 def _shuffle(a: Expr, b: Expr, order: list[int]) -> Expr:
     return named(tirx.Shuffle([a, b], [tirx.const(i, "int32") for i in order]))
-
-
-def _converted_bits(expr: Expr, dtype: str) -> Expr:
-    """The same bytes as another 8-bit format."""
-    return reinterpret(f"{dtype}x{lanes_of(expr)}" if lanes_of(expr) > 1 else dtype, expr)

@@ -113,7 +113,8 @@ class Elementwise(Kernel):
         return bases
 
     def _emit_vector(
-        self, isa: InstructionSet, buffers: Mapping[str, Any], bases: Sequence[Expr], row: Expr, column: Expr, width: int
+        self, isa: InstructionSet, buffers: Mapping[str, Any], bases: Sequence[Expr], row: Expr, column: Expr,
+        width: int,
     ) -> None:
         """Compute and store ``width`` neighbouring results."""
         lanes = min(width, isa.lanes)
@@ -137,7 +138,7 @@ class Elementwise(Kernel):
                 value = _limited(value, *(convert(bound, element(value)) for bound in low_high))
             elif self._is_8_bit:
                 info = np.iinfo(self.result)
-                value = _limited(value, tirx.const(int(info.min), element(value)), tirx.const(int(info.max), element(value)))
+                value = _limited(value, *(tirx.const(int(b), element(value)) for b in (info.min, info.max)))
             store(buffers["y"], row + (column + start), convert(value, self.result))
 
     def _split_limits(self) -> tuple[tuple[Step, ...], tuple[int, ...]]:

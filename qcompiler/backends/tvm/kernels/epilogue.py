@@ -145,11 +145,15 @@ class BoundEpilogue:
         if not fits:
             # Only limits bring wider numbers and floats into the range of int32.
             values = [named(convert(self._limited(v), "int32")) for v in values]
-        packed = named(self.isa.pack_to_bytes([*values, *[values[-1]] * (4 - len(values))], result))
+        packed = named(self.pack_to_bytes([*values, *[values[-1]] * (4 - len(values))]))
         if fits and self.low_high is not None:
             low, high = (spread(convert(bound, result), lanes_of(packed)) for bound in self.low_high)
             packed = named(tirx.max(tirx.min(packed, high), low))
         return packed
+
+    def pack_to_bytes(self, vectors: Sequence[Expr]) -> Expr:
+        """Four vectors of results as bytes, in order; kernels whose accumulators are permuted restore it here."""
+        return self.isa.pack_to_bytes(vectors, self.epilogue.result)
 
     def _finish_bytes(self, vectors: Sequence[Lanes]) -> None:
         """Up to four vectors of results, packed and stored together."""
@@ -179,7 +183,8 @@ class BoundEpilogue:
                 operands.append(named(load(buffer, lanes.channel, width)))
             else:
                 stored = load(buffer, lanes.pixel + lanes.first, width)
-                operands.append(named(convert(stored, "int32") if np.dtype(entry.dtype).itemsize < 4 else stored))
+                narrow = entry.dtype in ("int8", "uint8", "int16", "uint16")
+                operands.append(named(convert(stored, "int32") if narrow else stored))
         return evaluate(self.steps, operands)
 
     def _limited(self, value: Expr) -> Expr:

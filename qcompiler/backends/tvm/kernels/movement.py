@@ -136,7 +136,9 @@ def contiguous_copy(elements: int, dtype: str) -> StridedCopy:
     return StridedCopy(dtype, (rows, length), (length, 1), (length, 1), 0, 0, elements, elements)
 
 
-def slice_copy(shape: Sequence[int], starts: Sequence[int], counts: Sequence[int], steps: Sequence[int], dtype: str) -> StridedCopy:
+def slice_copy(
+    shape: Sequence[int], starts: Sequence[int], counts: Sequence[int], steps: Sequence[int], dtype: str
+) -> StridedCopy:
     """Every ``steps[i]``-th number of x along axis i, ``counts[i]`` of them from ``starts[i]`` on, to a dense y.
 
     Also one part of a split.

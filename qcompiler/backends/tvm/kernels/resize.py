@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ from tvm import tirx
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
 from qcompiler.backends.tvm.kernels.runs import for_each_vector
-from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of, literal_like, spread
+from qcompiler.backends.tvm.lanes import Expr, convert, literal_like, spread
 from qcompiler.backends.tvm.stages.rounding import shift_half_away
 from qcompiler.numerics.interpolation import LitertResizeBilinear
 
 Array = NDArray[Any]
 
-_ONE = 1 << 10
+_FRACTION_BITS = 10
+_ONE = 1 << _FRACTION_BITS
 """Weights are in 1/1024."""
 
 
@@ -61,34 +62,43 @@ class ResizeBilinear(Kernel):
         return 8 * self.outer * self.result_height * self.result_width * self.inner
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
-        low, high = (named(load(buffers["bounds"], tirx.const(i, "int32"))) for i in (0, 1))
+        bounds = [named(load(buffers["bounds"], tirx.const(i, "int32"))) for i in (0, 1)]
         with loop(begin, end) as item:
             sample, row = named(item // self.result_height), named(item % self.result_height)
             base = sample * self.height
             upper, lower = (named((base + load(buffers[name], row)) * self.width) for name in ("top", "bottom"))
             down = self._wide(load(buffers["down"], row))
+            one = literal_like(_ONE, down)
             with loop(0, self.result_width) as column:
                 left, right = (named(load(buffers[name], column)) for name in ("left", "right"))
                 across = self._wide(load(buffers["across"], column))
-                corners = [named((y + x) * self.inner) for x in (left, right) for y in (upper, lower)]
-                one = literal_like(_ONE, down)
-                weights = [
-                    named(y * x) for x in (one - across, across) for y in (one - down, down)
+                corners = [
+                    (named((y + x) * self.inner), named(of_y * of_x))
+                    for x, of_x in ((left, one - across), (right, across))
+                    for y, of_y in ((upper, one - down), (lower, down))
                 ]
-                target = named((item * self.result_width + column) * self.inner)
+                self._mix(isa, buffers, corners, named((item * self.result_width + column) * self.inner), bounds)
 
-                def body(offset: Expr, lanes: int, corners: Any = corners, weights: Any = weights, target: Any = target) -> None:
-                    mixed = None
-                    for corner, weight in zip(corners, weights, strict=True):
-                        term = self._wide(load(buffers["x"], corner + offset, lanes)) * spread(weight, lanes)
-                        mixed = term if mixed is None else mixed + term
-                    mixed = named(mixed)
-                    rounded = shift_half_away(mixed, literal_like(20, mixed), literal_like((1 << 20) - 1, mixed))
-                    value = convert(rounded, "int32")
-                    value = tirx.max(tirx.min(value, spread(high, lanes)), spread(low, lanes_of(value)))
-                    store(buffers["y"], target + offset, convert(value, self.dtype))
+    def _mix(
+        self, isa: InstructionSet, buffers: Mapping[str, Any], corners: Sequence[tuple[Expr, Expr]], target: Expr,
+        bounds: Sequence[Expr],
+    ) -> None:
+        """One pixel of the result from where its four corners stand and their weights."""
 
-                for_each_vector(self.inner, isa.lanes, body)
+        def mix_vector(offset: Expr, lanes: int) -> None:
+            first, *others = (
+                self._wide(load(buffers["x"], corner + offset, lanes)) * spread(weight, lanes)
+                for corner, weight in corners
+            )
+            total = named(sum(others, first))
+            rounded = shift_half_away(
+                total, literal_like(2 * _FRACTION_BITS, total), literal_like(_ONE * _ONE - 1, total)
+            )
+            low, high = (spread(bound, lanes) for bound in bounds)
+            value = tirx.max(tirx.min(convert(rounded, "int32"), high), low)
+            store(buffers["y"], target + offset, convert(value, self.dtype))
+
+        for_each_vector(self.inner, isa.lanes, mix_vector)
 
     def _wide(self, x: Expr) -> Expr:
         """In the format of sums: weights of a half pixel before the first one add up to four, in 2**20ths."""
@@ -108,7 +118,8 @@ def resize_coordinates(
         half_pixel, align_corners: how coordinates map.
     """
     found: dict[str, Array] = {}
-    for names, size, result in zip((("top", "bottom", "down"), ("left", "right", "across")), sizes, result_sizes, strict=True):
+    names_by_axis = (("top", "bottom", "down"), ("left", "right", "across"))
+    for names, size, result in zip(names_by_axis, sizes, result_sizes, strict=True):
         arrays = rule.coordinates(size, result, half_pixel, align_corners)
         found |= {name: array.astype(np.int32) for name, array in zip(names, arrays, strict=True)}
     return found

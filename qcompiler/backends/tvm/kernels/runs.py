@@ -29,8 +29,11 @@ def for_each_vector(length: int, widest: int, body: Callable[[Expr, int], None])
         body(named(tirx.min(index * width, length - width)), width)
 
 
-def copy_run(source: Any, source_offset: Expr, target: Any, target_offset: Expr, length: int, vector_bytes: int) -> None:
+def copy_run(
+    source: Any, source_offset: Expr, target: Any, target_offset: Expr, length: int, vector_bytes: int
+) -> None:
     """Copy ``length`` neighbouring numbers between buffers of one format that do not overlap."""
+
     def body(start: Expr, lanes: int) -> None:
         store(target, target_offset + start, load(source, source_offset + start, lanes))
 
@@ -39,6 +42,7 @@ def copy_run(source: Any, source_offset: Expr, target: Any, target_offset: Expr,
 
 def fill_run(value: Expr, target: Any, target_offset: Expr, length: int, vector_bytes: int) -> None:
     """Put one number in ``length`` neighbouring places."""
+
     def body(start: Expr, lanes: int) -> None:
         store(target, target_offset + start, spread(value, lanes))
 

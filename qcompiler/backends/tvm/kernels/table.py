@@ -64,7 +64,8 @@ class TableLookup(Kernel):
         return min(_ITEM_ELEMENTS, self.elements)
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
-        fast = isinstance(isa, ByteLookup) and np.dtype(self.result).itemsize == 1 and self.elements >= isa.register_bytes
+        bytes_only = np.dtype(self.result).itemsize == 1
+        fast = isinstance(isa, ByteLookup) and bytes_only and self.elements >= isa.register_bytes
         registers = self._table_registers(isa, buffers) if fast else []
         with loop(begin, end) as item:
             # The last item is moved back to end with the tensor.

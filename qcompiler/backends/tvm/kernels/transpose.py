@@ -160,11 +160,7 @@ def _transposed(vectors: list[Expr]) -> list[Expr]:
     """The transpose of a square of numbers, by interleaving the first half of the vectors with the second, again and
     again: after log2(size) rounds every number has moved to its place."""
     size = len(vectors)
-    low, high = (
-        [index for pair in zip(range(start, start + size // 2), range(size + start, size + start + size // 2), strict=True)
-         for index in pair]
-        for start in (0, size // 2)
-    )
+    low, high = ([start + i // 2 + i % 2 * size for i in range(size)] for start in (0, size // 2))
     for _ in range(size.bit_length() - 1):
         pairs = list(zip(vectors[: size // 2], vectors[size // 2 :], strict=True))
         vectors = [named(_shuffle([a, b], order)) for (a, b), order in product(pairs, (low, high))]

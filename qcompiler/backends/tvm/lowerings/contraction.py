@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.backends.lowering import lowering
-from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel import Kernel
 from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import with_chosen_tile
+from qcompiler.backends.tvm.kernels.contraction_weights import pack_channels as pack_convolution_channels
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution, DirectMatmul
-from qcompiler.backends.tvm.kernels.epilogue import InputKind
-from qcompiler.backends.tvm.lowerings.tail import Tail, call_by_name, fit_tail, lower_elementwise
+from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.lowerings.tail import call_with_steps, epilogue_of, lower_elementwise
 from qcompiler.backends.tvm.regions import Region
 from qcompiler.ir import Node
 from qcompiler.ir.dimension import static_shape
@@ -34,10 +36,9 @@ Array = NDArray[Any]
 def lower_contraction(region: Region, builder: ProgramBuilder) -> None:
     """The fast kernel where it fits, with the steps behind it; else sums from the definition, then the steps."""
     root = region.root
-    weights = _fast_weights(root)
-    tail = fit_tail(region, builder)
-    if weights is not None and tail is not None:
-        _lower_fast(region, builder, weights, tail)
+    weights, epilogue = _fast_weights(root), epilogue_of(region)
+    if weights is not None and epilogue is not None:
+        _lower_fast(region, builder, weights, epilogue)
         return
     storage = root.result.type.storage
     accumulator = (
@@ -73,59 +74,40 @@ def _fast_weights(node: Node) -> Array | None:
     return None
 
 
-def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, tail: Tail) -> None:
+def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, epilogue: Epilogue) -> None:
     root, isa = region.root, builder.isa
     x = root.operands[0]
     shape = static_shape(x.type.shape)
     activation = str(x.type.storage.dtype)
     outputs, kernel_height, kernel_width, _ = weights.shape
     if isinstance(root.op, Conv2D):
-        op, (_, height, width, channels) = root.op, shape
-        samples = shape[0]
+        op, (samples, height, width, channels) = root.op, shape
     else:
-        op, (height, width, channels) = Conv2D(layout="NHWC"), (1, prod(shape[:-1]), shape[-1])
-        samples = 1
+        op, samples, (height, width, channels) = Conv2D(layout="NHWC"), 1, (1, prod(shape[:-1]), shape[-1])
     zero_point = int(affine(x.type).zero_point.array)
     bias = _bias_or_zero(root, outputs)
-    kernel: Convolution | Depthwise
+    pack_channels: Callable[[Array], Array]
+    kernel: Kernel
     if op.groups == channels == outputs > 1:
-        kernel = Depthwise(
+        kernel = depthwise = Depthwise(
             height, width, channels, (kernel_height, kernel_width), op.strides, op.dilations, op.pads, activation,
-            tail.epilogue,
+            epilogue,
         )
-        packed = _pack_depthwise(kernel, isa, weights[..., 0], bias, zero_point, tail.constants)
+        names = ("weights", "bias", "fill")
+        packed = dict(zip(names, depthwise.pack(weights[..., 0], bias, zero_point, isa), strict=False))
+        pack_channels = partial(depthwise.pack_channels, isa=isa)
     else:
-        untiled = Convolution(
-            height, width, channels, outputs, (kernel_height, kernel_width), op.strides, op.dilations, op.pads,
-            op.groups, activation, tail.epilogue, Tile(1, 1),
+        kernel = convolution = with_chosen_tile(
+            Convolution(
+                height, width, channels, outputs, (kernel_height, kernel_width), op.strides, op.dilations, op.pads,
+                op.groups, activation, epilogue, Tile(1, 1),
+            ),
+            isa,
         )
-        kernel = with_chosen_tile(untiled, isa)
-        packed = pack_constants(kernel, isa, weights, bias, zero_point, tail.constants)
-    views = {
-        "x": builder.view(x), **{name: builder.constant(array) for name, array in packed.items()}, **tail.tensors,
-        "y": builder.result(region.result),
-    }
-    results = prod(static_shape(region.result.type.shape)) // samples
-    steps = {"x": height * width * channels * x.type.storage.dtype.itemsize} | {
-        name: results * np.dtype(views[name].buffer.dtype).itemsize for name in (*tail.tensors, "y")
-    }
-    for sample in range(samples):
-        moved = {name: View(v.buffer, v.offset + sample * steps.get(name, 0)) for name, v in views.items()}
-        call_by_name(builder, kernel, moved, region.label)
-
-
-def _pack_depthwise(
-    kernel: Depthwise, isa: InstructionSet, weights: Array, bias: Array, zero_point: int, inputs: Sequence[Array]
-) -> dict[str, Array]:
-    """All constants of a depthwise convolution by the name of the argument."""
-    packed = dict(zip(("weights", "bias", "fill"), kernel.pack(weights, bias, zero_point, isa), strict=False))
-    arrays = iter(inputs)
-    for number, entry in enumerate(kernel.epilogue.inputs, 1):
-        if entry.kind is InputKind.SCALAR:
-            packed[f"input_{number}"] = next(arrays).reshape(1)
-        elif entry.kind is InputKind.CHANNEL:
-            packed[f"input_{number}"] = kernel.pack_channels(next(arrays), isa)
-    return packed
+        packed = pack_constants(convolution, isa, weights, bias, zero_point)
+        pack_channels = partial(pack_convolution_channels, convolution, isa)
+    views = {"x": builder.view(x), **{name: builder.constant(array) for name, array in packed.items()}}
+    call_with_steps(builder, kernel, views, region, pack_channels, samples)
 
 
 def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: View, label: str) -> None:

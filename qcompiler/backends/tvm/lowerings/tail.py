@@ -1,63 +1,71 @@
-"""The element-wise steps of a region, behind a contraction or in a kernel of their own."""
+"""The element-wise steps of a region, behind a root or in a kernel of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
 
 from qcompiler.backends.tvm.kernel import Kernel
-from qcompiler.backends.tvm.kernel_program import ProgramBuilder, View, shared_arguments
+from qcompiler.backends.tvm.kernel_program import ProgramBuilder, View
 from qcompiler.backends.tvm.kernels.elementwise import elementwise
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.regions import Region, TailInput
-from qcompiler.ir import Value
-from qcompiler.ir.constant_array import ConstantArray
+from qcompiler.ir import Node, Value
 from qcompiler.ir.dimension import static_shape
-from qcompiler.ops.constant import constant_value
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Tail:
-    """Steps behind a contraction.
-
-    Attributes:
-        epilogue: what the kernel does with its accumulators.
-        constants: the epilogue's scalars and numbers by channel, in order.
-        tensors: places of its tensors by the name of the kernel's argument.
-    """
-
-    epilogue: Epilogue
-    constants: tuple[Array, ...]
-    tensors: Mapping[str, View]
-
-
-def fit_tail(region: Region, builder: ProgramBuilder) -> Tail | None:
-    """A region's steps as an epilogue over channels that lie along the last axis; None where they need more."""
+def epilogue_of(region: Region) -> Epilogue | None:
+    """A region's steps behind its root; None where they take numbers that an epilogue has no place for."""
     shape = static_shape(region.result.type.shape)
-    entries: list[EpilogueInput] = []
-    constants: list[Array] = []
-    tensors: dict[str, View] = {}
+    kinds = [entry.kind(shape) for entry in region.inputs[1:]]
+    entries = tuple(
+        EpilogueInput(kind, entry.dtype)
+        for kind, entry in zip(kinds, region.inputs[1:], strict=True)
+        if kind is not None
+    )
+    if None in kinds:
+        return None
+    return Epilogue(tuple(region.steps), entries, str(region.result.type.storage.dtype))
+
+
+def call_with_steps(
+    builder: ProgramBuilder,
+    kernel: Kernel,
+    views: Mapping[str, View],
+    region: Region,
+    pack_channels: Callable[[Array], Array],
+    samples: int = 1,
+) -> None:
+    """Call a kernel that runs a region's steps, once for each sample of a fixed batch.
+
+    Args:
+        builder: takes the calls.
+        kernel: its arguments ``input_1`` and so on are those of the epilogue, ``x`` and ``y`` operand and result.
+        views: what it takes but for the epilogue's inputs and the result.
+        region: the steps.
+        pack_channels: puts constants by channel into the kernel's order.
+        samples: how many the operand holds.
+    """
+    shape = static_shape(region.result.type.shape)
+    found = {**views, "y": builder.result(region.result)}
+    moving = {"x": prod(static_shape(region.root.operands[0].type.shape)), "y": prod(shape)}
     for number, entry in enumerate(region.inputs[1:], 1):
-        array = _constant(entry)
-        if array is not None and array.size == 1:
-            entries.append(EpilogueInput(InputKind.SCALAR, entry.dtype))
-            constants.append(array.reshape(()))
-        elif array is not None and array.shape[-1:] == shape[-1:] and array.size == shape[-1]:
-            entries.append(EpilogueInput(InputKind.CHANNEL, entry.dtype))
-            constants.append(array.reshape(-1))
-        elif prod(entry.shape) == prod(shape):
-            entries.append(EpilogueInput(InputKind.TENSOR, entry.dtype))
-            tensors[f"input_{number}"] = _view(entry, builder)
+        name, kind, array = f"input_{number}", entry.kind(shape), entry.array
+        if kind is InputKind.TENSOR or array is None:
+            found[name] = view_of(entry, builder)
+            moving[name] = prod(shape)
         else:
-            return None
-    epilogue = Epilogue(tuple(region.steps), tuple(entries), str(region.result.type.storage.dtype))
-    return Tail(epilogue, tuple(constants), tensors)
+            flat = array.reshape(-1)
+            found[name] = builder.constant(pack_channels(flat) if kind is InputKind.CHANNEL else flat)
+    for sample in range(samples):
+        steps = {name: sample * (count // samples) * found[name].item_bytes for name, count in moving.items()}
+        moved = {name: View(v.buffer, v.offset + steps.get(name, 0)) for name, v in found.items()}
+        builder.call_by_name(kernel, moved, region.label)
 
 
 def lower_elementwise(region: Region, builder: ProgramBuilder, accumulator: View | None = None) -> None:
@@ -69,25 +77,20 @@ def lower_elementwise(region: Region, builder: ProgramBuilder, accumulator: View
         accumulator: where the root's result stands, if it is no step itself.
     """
     shape = static_shape(region.result.type.shape)
-    views = [
-        accumulator if accumulator is not None and entry.source is region.root.result else _view(entry, builder)
-        for entry in region.inputs
-    ]
-    inputs = [(entry.dtype, entry.shape, _constant(entry) is not None) for entry in region.inputs]
+    views = [accumulator if e.source is None and accumulator else view_of(e, builder) for e in region.inputs]
+    inputs = [(entry.dtype, entry.shape, entry.array is not None) for entry in region.inputs]
     kernel = elementwise(shape, inputs, region.steps, str(region.result.type.storage.dtype))
     builder.call(kernel, [*views, builder.result(region.result)], region.label)
 
 
-def call_by_name(builder: ProgramBuilder, kernel: Kernel, views: Mapping[str, View], label: str) -> None:
-    """A call whose views are given by the names of the kernel's arguments."""
-    builder.call(kernel, [views[a.name] for a in shared_arguments(kernel, builder.isa)], label)
-
-
-def _view(entry: TailInput, builder: ProgramBuilder) -> View:
+def view_of(entry: TailInput, builder: ProgramBuilder) -> View:
+    """Where an input of a region's steps stands."""
     if isinstance(entry.source, Value):
         return builder.view(entry.source)
-    return builder.constant(entry.source.array)
+    assert entry.array is not None
+    return builder.constant(entry.array)
 
 
-def _constant(entry: TailInput) -> Array | None:
-    return entry.source.array if isinstance(entry.source, ConstantArray) else constant_value(entry.source)
+def layers(node: Node) -> str:
+    """The user's layers that a node stems from; the op where there are none."""
+    return node.layer or node.op.name

@@ -86,9 +86,10 @@ static const DLTensor *tensor_of(const TVMFFIAny *argument) {
 
 static int is_dense(const DLTensor *tensor) {
     if (!tensor->strides) return 1;
+    for (int32_t i = 0; i < tensor->ndim; i++)
+        if (tensor->shape[i] == 0) return 1;
     int64_t step = 1;
     for (int32_t i = tensor->ndim; i-- > 0;) {
-        if (tensor->shape[i] == 0) return 1;
         if (tensor->shape[i] != 1 && tensor->strides[i] != step) return 0;
         step *= tensor->shape[i];
     }

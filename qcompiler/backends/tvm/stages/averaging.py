@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from tvm import tirx
 
 from qcompiler.backends.lowering import lowering
@@ -51,7 +52,7 @@ def average_pool(node: Node) -> Element:
     return Element(stage, (counts.astype(np.int32),), (quantization.qmin, quantization.qmax))
 
 
-def window_counts(op: AveragePool2D, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def window_counts(op: AveragePool2D, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """How many cells of each window lie inside the input; broadcastable to the result, 0-d where all agree."""
     first = 1 if op.layout == "NHWC" else 2
     along = []
@@ -59,7 +60,7 @@ def window_counts(op: AveragePool2D, shape: tuple[int, ...]) -> np.ndarray[tuple
         cells = np.pad(np.ones(shape[first + i], np.int64), (op.pads[i], op.pads[i + 2]))
         spread = (op.kernel[i] - 1) * op.dilations[i] + 1
         along.append(sliding_window_view(cells, spread)[:: op.strides[i], :: op.dilations[i]].sum(-1))
-    counts = np.outer(*along)
+    counts: NDArray[np.int64] = np.outer(*along)
     if (counts == counts.flat[0]).all():
         return np.asarray(counts.flat[0])
     return counts[None, :, :, None] if op.layout == "NHWC" else counts[None, None]

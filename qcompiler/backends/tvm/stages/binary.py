@@ -14,7 +14,6 @@ from qcompiler.backends.tvm.lanes import Expr, call, convert, literal_like, roun
 from qcompiler.backends.tvm.stages.forms import Form, scaling
 from qcompiler.backends.tvm.stages.rounding import (
     NARROW,
-    float_floor,
     float_half_even,
     float_saturated,
 )
@@ -73,7 +72,7 @@ def litert_sum(node: Node) -> Element:
     rule = resolve(op, op.arithmetic)
     form = requantize_form(rule.rounding)
     arrays = op.constants.arrays()
-    sources = [centered(v.type) for v in node.operands]
+    sources = [centered(v.type, always=True) for v in node.operands]
     shifted = [s.bound << rule.shift for s in sources]
     # A shifted operand that leaves 32 bits is computed in 64 from the start.
     wide = [bound >= 1 << 31 for bound in shifted]
@@ -134,7 +133,7 @@ def litert_product(node: Node) -> Element:
     """Operands: two quantized tensors."""
     op = node.op
     assert isinstance(op, BinaryArithmeticOp)
-    left, right = (centered(v.type) for v in node.operands)
+    left, right = (centered(v.type, always=True) for v in node.operands)
     bound = left.bound * right.bound
     wide = bound >= 1 << 31
     form = requantize_form(resolve(op, op.arithmetic).rounding)
@@ -183,7 +182,7 @@ def onnxruntime_sum(node: Node) -> Element:
 
 @dataclass(frozen=True)
 class FloatRescaledProduct(Stage):
-    """ONNX Runtime's product: ``floor(f32((a - za) * (b - zb)) * ratio + zero point + 1/2)``, each step in float32.
+    """ONNX Runtime's product: ``rint(f32((a - za) * (b - zb)) * ratio + zero point)``, each step in float32.
 
     Operands: a, b, and as constants the zero points of a and b, the ratio, the result's zero point as float32.
 
@@ -202,8 +201,7 @@ class FloatRescaledProduct(Stage):
         product = _product(operands, self.centerings, self.wide, constants)
         ratio, zero_point = constants
         scaled = named(rounded_product(convert(product, "float32"), ratio) + zero_point)
-        nearest = named(scaled + literal_like(0.5, scaled))
-        return float_saturated(nearest, float_floor, 0 if self.narrow else np.inf)
+        return float_saturated(scaled, float_half_even, 0 if self.narrow else np.inf)
 
 
 @lowering("tvm-element", "mul", arithmetic="onnxruntime-mul")
@@ -211,7 +209,7 @@ def onnxruntime_product(node: Node) -> Element:
     """Operands: two quantized tensors of at most 16 bits."""
     op = node.op
     assert isinstance(op, BinaryArithmeticOp)
-    left, right = (centered(v.type) for v in node.operands)
+    left, right = (centered(v.type, always=True) for v in node.operands)
     bound = left.bound * right.bound
     ratio = op.constants.arrays()["ratio"]
     result = parameters(node.result.type)

@@ -93,13 +93,6 @@ def float_half_away(x: Expr, dtype: str) -> Expr:
     return whole + up - down
 
 
-def float_floor(x: Expr, dtype: str) -> Expr:
-    """The largest integers not above floats; see :func:`float_half_even`."""
-    whole = convert(x, dtype)
-    one, none = literal(1, dtype, lanes_of(x)), literal(0, dtype, lanes_of(x))
-    return whole - tirx.Select(convert(whole, element(x)) > x, one, none)
-
-
 FLOATS: dict[str, Callable[[Expr, str], Expr]] = {"half-away": float_half_away, "half-even": float_half_even}
 """Roundings of floats to integers, by the names of :data:`qcompiler.numerics.rounding.REAL_ROUNDINGS`."""
 
@@ -115,7 +108,7 @@ def float_to_integer(x: Expr, rounding: Callable[[Expr, str], Expr], bound: floa
 
     Args:
         x: floats, infinities included.
-        rounding: one of ``FLOATS``, or ``float_floor``.
+        rounding: one of ``FLOATS``.
         bound: largest magnitude.
     """
     if bound <= NARROW:

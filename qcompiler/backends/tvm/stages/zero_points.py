@@ -51,11 +51,16 @@ class Centered(NamedTuple):
     dtype: str
 
 
-def centered(type: TensorType) -> Centered:
-    """How the zero point of stored integers of an affine type is taken off."""
+def centered(type: TensorType, always: bool = False) -> Centered:
+    """How the zero point of stored integers of an affine type is taken off.
+
+    Args:
+        type: an affine type of static shape.
+        always: take off zero points of 0 too, so that layers which differ in them share a kernel.
+    """
     quantization = parameters(type)
     zero_points, bound = quantization.zero_point, quantization.largest_difference
-    present = bool(zero_points.any())
+    present = always or bool(zero_points.any())
     wide = type.storage.bits == 64 or (present and bound >= 1 << 31)
     dtype = "int64" if wide else "int32"
     constants = (zero_points.astype(dtype),) if present else ()
