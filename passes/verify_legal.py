@@ -164,8 +164,7 @@ def _check_real_numbers(target: Target, node: Node, outside: AbstractSet[Node]) 
         outside: the nodes that it does not run, the terminator among them.
     """
     for value in node.operands:
-        from_outside = value.producer is None or value.producer in outside
-        if _is_real(value) and not (node.op.name == "quantize" and from_outside):
+        if _is_real(value) and node.op.name != "quantize":
             raise _real_number(node, target, "an operand")
     for value in node.results:
         to_outside = all(user in outside for user in value.users)

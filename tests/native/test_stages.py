@@ -32,6 +32,8 @@ FORMS = {
 }
 """Every requantize form, with every choice of its parameters."""
 
+BINARY: dict[str, type[BinaryArithmeticOp]] = {"add": Add, "sub": Sub, "mul": Mul}
+
 TRIPLES = [(1.0, 1.0, 2.0), (0.5, 0.25, 1.0), (0.5, 0.5, 0.0625), (0.03, 0.11, 0.04), (1.0, 1.0, 4.0)]
 """Scales of two operands and a result: ties in every form, saturation, neither."""
 
@@ -50,10 +52,16 @@ def isa(request: pytest.FixtureRequest) -> InstructionSet:
     return found
 
 
-@pytest.fixture(params=[False, True], ids=["vectors", "scalars"])
-def scalar(request: pytest.FixtureRequest) -> bool:
-    """Whether numbers are computed one at a time."""
-    return bool(request.param)
+@pytest.fixture(
+    params=[*((isa, False) for isa in ELEMENT_WISE), (ELEMENT_WISE[0], True)],
+    ids=lambda p: f"{p[0].name}-{'scalars' if p[1] else 'vectors'}",
+)
+def isa_and_width(request: pytest.FixtureRequest) -> tuple[InstructionSet, bool]:
+    """Instruction sets, and whether numbers are computed one at a time; that code is alike for all of them."""
+    isa, scalar = request.param
+    if missing := missing_features(isa):
+        pytest.skip(f"this processor lacks {missing}")
+    return isa, scalar
 
 
 def affine_of(q: Quantization, storage: Scalar = I8) -> Affine:
@@ -99,8 +107,7 @@ class NativeBinary(Native):
     def apply(
         self, a: Array, b: Array, inputs: list[Quantization], output: Quantization, constants: Mapping[str, Array]
     ) -> Array:
-        ops: dict[str, type[BinaryArithmeticOp]] = {"add": Add, "sub": Sub, "mul": Mul}
-        op = ops[self.op](arithmetic=self.arithmetic, constants=constants_of(constants))
+        op = BINARY[self.op]().replace(arithmetic=self.arithmetic, constants=constants_of(constants))
         types = [TensorType(x.shape, affine_of(q)) for x, q in zip((a, b), inputs, strict=True)]
         return self.run(node_of(op, types, affine_of(output)), [a.astype(np.int8), b.astype(np.int8)])
 
@@ -139,7 +146,8 @@ def assert_equal_results(found: Results, expected: Results) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_requantize_forms_on_their_seeds(form: str, isa: InstructionSet, scalar: bool) -> None:
+def test_requantize_forms_on_their_seeds(form: str, isa_and_width: tuple[InstructionSet, bool]) -> None:
+    isa, scalar = isa_and_width
     run = SEEDS["requantize", FORMS[form][1]]
     native = NativeForm(FORMS[form], isa, scalar)
     assert_equal_results(run(native), run(native.rule))
@@ -176,14 +184,16 @@ def test_reductions_on_their_seeds(op: str, name: str, form: str, isa: Instructi
     assert_equal_results(SEEDS[op, name](native), SEEDS[op, name](native.rule))
 
 
-def test_averages_on_their_seeds(isa: InstructionSet, scalar: bool) -> None:
+def test_averages_on_their_seeds(isa_and_width: tuple[InstructionSet, bool]) -> None:
+    isa, scalar = isa_and_width
     native = NativeAverage(("average_pool2d", "average-half-away", {}), isa, scalar)
     run = SEEDS["average_pool2d", "average-half-away"]
     assert_equal_results(run(native), run(native.rule))
 
 
 @pytest.mark.parametrize("rounding", ["half-away", "half-even"])
-def test_quantize_on_its_seeds(rounding: str, isa: InstructionSet, scalar: bool) -> None:
+def test_quantize_on_its_seeds(rounding: str, isa_and_width: tuple[InstructionSet, bool]) -> None:
+    isa, scalar = isa_and_width
     native = NativeQuantize(("quantize", "affine", {"rounding": rounding}), isa, scalar)
     run = SEEDS["quantize", "affine"]
     assert_equal_results(run(native), run(native.rule))
@@ -247,7 +257,7 @@ def test_requantize_refuses_a_form_it_does_not_know() -> None:
     with numerics.ARITHMETIC.temporary():
         numerics.arithmetic("requantize", "unknown")(Unknown)
         node = node_of(
-            Requantize(Arithmetic("unknown"), constants_of({"ratio": np.float64(1)})),
+            Requantize(Arithmetic("unknown"), constants_of({"ratio": np.asarray(1.0)})),
             [TensorType((3,), Affine.per_tensor(I8, 1.0))], Affine.per_tensor(I8, 1.0),
         )
         with pytest.raises(QCompilerError, match="no code for the requantize arithmetic Unknown"):
@@ -259,14 +269,13 @@ def test_requantize_refuses_a_form_it_does_not_know() -> None:
 )
 def test_binary_arithmetic_with_any_scales_and_zero_points(op: str, name: str, isa: InstructionSet) -> None:
     rng = np.random.default_rng([7, len(op), len(name)])
-    ops: dict[str, type[BinaryArithmeticOp]] = {"add": Add, "sub": Sub, "mul": Mul}
     a, b = (rng.integers(0, 256, 3000).astype(np.uint8) for _ in range(2))
     for _ in range(20):
         zero_points = rng.choice([0, 255, int(rng.integers(256))], 3)
         scales = np.exp(rng.uniform(-5, 0, 3))
         elems = [Affine.per_tensor(U8, s, int(z)) for s, z in zip(scales, zero_points, strict=True)]
         types = [TensorType(a.shape, e) for e in elems[:2]]
-        cited = ops[op]()
+        cited = BINARY[op]()
         cited = cited.citing(Arithmetic(name), types, infer_types(cited, types, elems[2]))
         node = node_of(cited, types, elems[2])
         np.testing.assert_array_equal(run_node(node, [a, b], isa), evaluate(node, [a, b]))
@@ -290,7 +299,8 @@ def test_quantize(rounding: str, storage: Scalar, zero_point: int, isa: Instruct
 
 
 @pytest.mark.parametrize(("storage", "zero_point"), [(I8, -128), (U8, 0), (I16, 3), (I32, 0), (I32, -9)])
-def test_dequantize(storage: Scalar, zero_point: int, isa: InstructionSet, scalar: bool) -> None:
+def test_dequantize(storage: Scalar, zero_point: int, isa_and_width: tuple[InstructionSet, bool]) -> None:
+    isa, scalar = isa_and_width
     rng = np.random.default_rng(12)
     x = rng.integers(storage.minimum, storage.maximum + 1, 999).astype(storage.dtype)
     x[:2] = storage.minimum, storage.maximum
@@ -340,8 +350,9 @@ def test_cast(source: Scalar, to: Scalar, isa: InstructionSet) -> None:
 def test_cast_of_an_unknown_format_names_the_layer() -> None:
     node = node_of(Cast(to=BF16), [TensorType((3,), F32)])
     node.loc = ("narrow",)
-    with pytest.raises(QCompilerError, match="'narrow'.*\n?.*cannot cast this format"):
+    with pytest.raises(QCompilerError, match="cannot cast this format") as raised:
         element_of(node)
+    assert raised.value.layer == "narrow"
 
 
 def test_averages_count_only_the_cells_within_the_input(isa: InstructionSet) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutation_seeds import SEEDS, Results
+from numerics.mutation_seeds import SEEDS, Results
 
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import ARITHMETIC, averaging, interpolation, onnxruntime_elementwise, resolve, softmax

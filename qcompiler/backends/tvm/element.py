@@ -65,7 +65,7 @@ def evaluate(steps: Sequence[Step], inputs: Sequence[Expr]) -> Expr:
     """The result of the last step, for given inputs."""
     from tvm import tirx
 
-    from qcompiler.backends.tvm.kernel import named
+    from qcompiler.backends.tvm.kernel import held
 
     known = list(inputs)
     for step in steps:
@@ -76,7 +76,7 @@ def evaluate(steps: Sequence[Step], inputs: Sequence[Expr]) -> Expr:
             value = tirx.max(tirx.min(value, high), low)
         else:
             value = step.stage.expression(operands)
-        known.append(named(value))
+        known.append(held(value))
     return known[-1]
 
 

@@ -15,7 +15,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.lanes import Expr, lanes_of
+from qcompiler.backends.tvm.lanes import Expr, element, lanes_of
 
 
 class Role(Enum):
@@ -111,4 +111,16 @@ def loop(begin: Expr | int, end: Expr | int) -> Iterator[Expr]:
 
 def named(value: Expr) -> Expr:
     """``value`` computed once, here, and used by name from now on."""
-    return T.Bind(value)
+    # TVM's simplifier looks through names, again and again for each use: long chains of arithmetic would take it
+    # hours. It does not look into memory, which LLVM turns back into registers. Addresses stay names: they are short,
+    # and gain from being simplified.
+    is_address = str(value.ty) == "int32" or "handle" in str(value.ty)
+    return T.Bind(value) if is_address else held(value)
+
+
+def held(value: Expr) -> Expr:
+    """As :func:`named`, for any number that is no address."""
+    lanes = lanes_of(value)
+    buffer = T.alloc_buffer((lanes,), element(value), scope="local")
+    store(buffer, 0, value)
+    return load(buffer, 0, lanes)
