@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, log2
 
-from exact_arithmetic import (
+from numerics.exact_arithmetic import (
     Number,
     clamp,
     divide_by_power,

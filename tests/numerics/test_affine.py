@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import clamp, float32, half_away, half_even
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numerics.exact_arithmetic import clamp, float32, half_away, half_even
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import AffineQuantize, Quantization, dequantize, parameters_from_range, resolve
 

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import clamp, half_away
-from exact_kernels import Scaled, exact_mean, exact_sum
 
+from numerics.exact_arithmetic import clamp, half_away
+from numerics.exact_kernels import Scaled, exact_mean, exact_sum
 from qcompiler.numerics import Quantization, resolve
 
 COUNTS = [1, 2, 3, 4, 5, 6, 9, 16, 25, 49, 64]

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import high_product, multiplier_of
-from exact_kernels import exact_exp, exact_reciprocal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numerics.exact_arithmetic import high_product, multiplier_of
+from numerics.exact_kernels import exact_exp, exact_reciprocal
 from qcompiler.numerics.fixed_point import (
     exp_of_non_positive,
     leading_zeros32,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from exact_arithmetic import float32
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from numerics.exact_arithmetic import float32
 from qcompiler.numerics.fused_multiply_add import fused_multiply_add
 
 FLOAT32 = st.one_of(

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_kernels import ExactFloatProduct, ExactFloatSum, ExactProduct, ExactSum, Scaled
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numerics.exact_kernels import ExactFloatProduct, ExactFloatSum, ExactProduct, ExactSum, Scaled
 from qcompiler.numerics import Quantization, resolve
 
 INT8 = np.arange(-128, 128)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact_kernels import exact_resize
 
+from numerics.exact_kernels import exact_resize
 from qcompiler.numerics import Quantization, resolve
 
 RULE = resolve("resize", "litert-resize-bilinear")

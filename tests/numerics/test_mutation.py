@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numerics.mutation_seeds import SEEDS, Results
 
+from numerics.mutation_seeds import SEEDS, Results
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import ARITHMETIC, averaging, interpolation, onnxruntime_elementwise, resolve, softmax
 from qcompiler.numerics.rounding import REAL_ROUNDINGS, SHIFT_ROUNDINGS, divide_half_away

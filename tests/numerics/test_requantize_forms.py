@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import FORMS, ROUNDINGS, ratio_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numerics.exact_arithmetic import FORMS, ROUNDINGS, ratio_of
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import ARITHMETIC, Quantization, requantize, requantize_form
 from qcompiler.numerics.requantize_forms import PowerOfTwo

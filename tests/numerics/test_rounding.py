@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import ROUNDINGS, half_away, half_even
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numerics.exact_arithmetic import ROUNDINGS, half_away, half_even
 from qcompiler.numerics.rounding import REAL_ROUNDINGS, SHIFT_ROUNDINGS, divide_half_away, round_half_away
 
 

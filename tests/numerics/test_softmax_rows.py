@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_kernels import exact_softmax
 
+from numerics.exact_kernels import exact_softmax
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import Quantization, resolve
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_arithmetic import Number, float32
-from exact_kernels import Scaled, exact_table_entry
 
+from numerics.exact_arithmetic import Number, float32
+from numerics.exact_kernels import Scaled, exact_table_entry
 from qcompiler.numerics import Quantization, tabulate
 from qcompiler.ops.activation import Abs, Clip, LeakyRelu, Log, Negate, Power, Reciprocal, UnaryFunction
 

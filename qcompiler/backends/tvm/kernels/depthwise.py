@@ -6,16 +6,17 @@ column use it: no sums over lanes, no gathers, each number loaded once for each 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, loop
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, loop, named
 from qcompiler.backends.tvm.kernels.depthwise_layout import (
     VECTORS,
     Part,
@@ -25,15 +26,16 @@ from qcompiler.backends.tvm.kernels.depthwise_layout import (
     pack_bias,
     pack_weights,
     parts_of,
+    rows_together,
     tap_groups,
 )
 from qcompiler.backends.tvm.kernels.depthwise_results import Results, keeps_dot_order
-from qcompiler.backends.tvm.kernels.depthwise_rows import BlockRows
+from qcompiler.backends.tvm.kernels.depthwise_rows import UNROLLED, BlockRows
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
 from qcompiler.backends.tvm.lanes import Expr
 
-UNROLLED = 600
-"""Dot products written one after the other at most; windows beyond it run in loops."""
+CACHED = 24 << 10
+"""Bytes that stay in the cache next to the processor while a kernel works on them."""
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -122,33 +124,60 @@ class Depthwise(Kernel):
         )
 
     def items(self, isa: InstructionSet) -> int:
-        return sum(self._items_of(part) for part in parts_of(self.channels, isa))
+        parts = parts_of(self.channels, isa)
+        return self._row_groups(parts) * sum(part.count for part in parts)
 
     def work(self) -> int:
         rows, columns = self.output_size
         return rows * columns * self.channels * (self.kernel[0] * self.kernel[1] + 4)
 
+    def prim_func(self, isa: InstructionSet, symbol: str) -> Any:
+        # Were LLVM told that results overlap no weights, it would load each weight once for many results, and spill it.
+        return super().prim_func(isa, symbol).with_attr("tirx.noalias", False)
+
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
+        _align_stack(isa)
         results = Results(self.epilogue, isa, buffers)
         parts = parts_of(self.channels, isa)
-
-        def emit_from(index: int, item: Expr) -> None:
-            rows = BlockRows(self, isa, buffers, results, parts[index], UNROLLED)
-            if index == len(parts) - 1:
-                rows.emit(item)
-                return
-            with T.If(item < self._items_of(parts[index])):
-                with T.Then():
-                    rows.emit(item)
-                with T.Else():
-                    emit_from(index + 1, item - self._items_of(parts[index]))
-
+        blocks, groups = sum(part.count for part in parts), self._row_groups(parts)
         with loop(begin, end) as item:
-            emit_from(0, item)
+            block, group = self._place_of(item, blocks, groups, isa)
+            self._emit_part(parts, block, lambda part: BlockRows(self, isa, buffers, results, part).emit(block, group))
 
-    def _items_of(self, part: Part) -> int:
-        return part.count * -(-self.output_size[0] // part.rows)
+    def _place_of(self, item: Expr, blocks: int, groups: int, isa: InstructionSet) -> tuple[Expr, Expr]:
+        """The block of channels and the group of rows of an item."""
+        if self.height * self.width * isa.register_bytes <= CACHED:
+            # One block of channels after the other: its input stays in the cache for all rows.
+            return named(tirx.truncdiv(item, groups)), named(tirx.truncmod(item, groups))
+        # One row after the other: cache lines that blocks share, and rows that windows share, are still there.
+        return named(tirx.truncmod(item, blocks)), named(tirx.truncdiv(item, blocks))
+
+    def _emit_part(self, parts: Sequence[Part], block: Expr, emit: Callable[[Part], None]) -> None:
+        """What belongs to the part that a block is of."""
+        first, *others = parts
+        if not others:
+            emit(first)
+            return
+        with T.If(block < others[0].block):
+            with T.Then():
+                emit(first)
+            with T.Else():
+                self._emit_part(others, block, emit)
+
+    def _row_groups(self, parts: Sequence[Part]) -> int:
+        return -(-self.output_size[0] // rows_together(parts))
 
     def _fill_elements(self, isa: InstructionSet) -> int:
         # As long as a row of the input, since it stands in for rows outside.
         return self.width * self.channels + isa.register_bytes
+
+
+def _align_stack(isa: InstructionSet) -> None:
+    """Have LLVM align the stack to vectors.
+
+    It does so for variables alone, not for the vectors that it spills once registers run out; those would straddle
+    cache lines. A prefetch is the cheapest use that keeps a variable.
+    """
+    variable = T.alloc_buffer((1,), f"int32x{isa.lanes}", scope="local")
+    write, locality, data = (tirx.const(n, "int32") for n in (0, 3, 1))
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", T.address_of(variable[0]), write, locality, data))

@@ -69,6 +69,11 @@ def parts_of(channels: int, isa: InstructionSet) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def rows_together(parts: Sequence[Part]) -> int:
+    """Output rows of one item of work."""
+    return max(part.rows for part in parts)
+
+
 def interleave(
     vectors: Sequence[_Vector], numbers: int, register_bytes: int, shuffle: Shuffle[_Vector]
 ) -> Iterator[_Vector]:

@@ -11,7 +11,15 @@ from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import load, loop, named, store
-from qcompiler.backends.tvm.kernels.depthwise_layout import VECTORS, Part, TapGroup, interleave, shift_of
+from qcompiler.backends.tvm.kernels.depthwise_layout import (
+    VECTORS,
+    Part,
+    TapGroup,
+    interleave,
+    parts_of,
+    rows_together,
+    shift_of,
+)
 from qcompiler.backends.tvm.kernels.depthwise_results import Results
 from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of, literal_like, reinterpret
 
@@ -19,6 +27,9 @@ if TYPE_CHECKING:
     from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 
 Pair = tuple[int, int]
+
+UNROLLED = 600
+"""Dot products written one after the other at most; windows beyond it run in loops."""
 
 TILE = 7
 """Results side by side that are written one after the other at most."""
@@ -33,21 +44,28 @@ class BlockRows:
     buffers: Mapping[str, Any]
     results: Results
     part: Part
-    unrolled: int
     sources: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.groups = self.shape.tap_groups(self.isa)
 
-    def emit(self, item: Expr) -> None:
-        part, (height, width) = self.part, self.shape.output_size
-        row_groups = -(-height // part.rows)
-        block = named(tirx.truncdiv(item, row_groups)) if part.count > 1 else tirx.const(0, "int32")
-        group = named(tirx.truncmod(item, row_groups)) if part.count > 1 else item
-        # The last rows are computed twice rather than cut.
-        self.row = named(tirx.min(group * part.rows, max(height - part.rows, 0)))
-        self.channel = named(tirx.min(block * part.width, part.last)) if part.count > 1 else part.last
-        self.block = named(block + part.block)
+    def emit(self, block: Expr, group: Expr) -> None:
+        """The results of a block of channels within a group of rows."""
+        part, height = self.part, self.shape.output_size[0]
+        self.block = block
+        first = block - part.block
+        self.channel = named(tirx.min(first * part.width, part.last)) if part.count > 1 else part.last
+        together = rows_together(parts_of(self.shape.channels, self.isa))
+        if together == part.rows:
+            self._emit_rows(group * together)
+            return
+        with loop(0, tirx.min(together // part.rows, height - group * together)) as index:
+            self._emit_rows(group * together + index * part.rows)
+
+    def _emit_rows(self, row: Expr) -> None:
+        """As many rows as a vector holds, from ``row`` on; the last ones are computed twice rather than cut."""
+        height, width = self.shape.output_size
+        self.row = named(tirx.min(row, max(height - self.part.rows, 0)))
         if self.shape.runs_in_loops(self.isa):
             with loop(0, width) as column:
                 self._single(named(column))
@@ -58,7 +76,7 @@ class BlockRows:
     def _tiles(self, width: int) -> None:
         """Cut a row of results into tiles; those at the borders are written out with their padding."""
         shape = self.shape
-        longest = max(1, min(TILE, self.unrolled // (len(self.groups) * VECTORS)))
+        longest = max(1, min(TILE, UNROLLED // (len(self.groups) * VECTORS)))
         count = -(-width // longest)
         tile = -(-width // count)
         starts = [min(i * tile, width - tile) for i in range(count)]

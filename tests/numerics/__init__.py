@@ -1,0 +1,1 @@
+"""Arithmetic against its definition in exact numbers."""
