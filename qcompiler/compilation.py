@@ -19,6 +19,7 @@ from qcompiler.compare import sqnr_db
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
 from qcompiler.ir import Graph, Node, clone, read_program, verify, walk
+from qcompiler.native_code import NO_NATIVE_CODE
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
@@ -126,11 +127,11 @@ def _compile_natively(program: Program, cpu: str | None, *, required: bool, prog
     try:
         program.build_native(cpu, progress)
     except NoCompiler as error:
-        program.warnings.append(f"no native code, the reference interpreter runs the program: {error}")
+        program.warnings.append(f"{NO_NATIVE_CODE}: {error}")
     except NoLowering as error:
         if required:
             raise
-        program.warnings.append(f"no native code, the reference interpreter runs the program: {error}")
+        program.warnings.append(f"{NO_NATIVE_CODE}: {error}")
 
 
 def read_model(

@@ -19,9 +19,13 @@ from qcompiler.ops.constant import constant_value
 from qcompiler.pipeline import Progress, silent
 
 if TYPE_CHECKING:
+    from qcompiler.backends.tvm.kernel_cache import KernelCache
     from qcompiler.backends.tvm.native_library import NativeLibrary
 
 Array = NDArray[Any]
+
+NO_NATIVE_CODE = "no native code, the reference interpreter runs the program"
+"""How the warning of a program begins that could not be compiled natively."""
 
 
 @dataclass
@@ -90,22 +94,34 @@ def _keep_stored(graph: Graph, stored: dict[str, Array]) -> reference.Observe:
     return observe
 
 
-def build_native_code(graph: Graph, cpu: str | None = None, progress: Progress = silent) -> NativeCode:
+def build_native_code(
+    graph: Graph,
+    cpu: str | None = None,
+    progress: Progress = silent,
+    triple: str | None = None,
+    cache: KernelCache | None = None,
+) -> NativeCode:
     """Compile a program for a processor.
 
     Args:
         graph: a legalized program.
         cpu: an instruction set; the best one that this machine runs by default.
         progress: told how many kernels are compiled.
+        triple: another machine, as LLVM names it, which is to run the program.
+        cache: compiled kernels; the user's by default.
 
     Raises:
         NoLowering: an op has no native form.
         NoCompiler: no C compiler is at hand to link with.
+        QCompilerError: there is no such instruction set or machine, or nobody named another machine and this one
+            cannot run the code.
     """
     from qcompiler.backends.tvm.native_build import build_native
-    from qcompiler.backends.tvm.selection import select_instruction_set
+    from qcompiler.backends.tvm.selection import check_runs_here, select_instruction_set
 
-    isa = select_instruction_set(cpu)
+    isa = select_instruction_set(cpu, triple)
+    if triple is None:
+        check_runs_here(isa)
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-native-")
     libraries: list[Path] = []
     for island in split_islands(graph):
@@ -113,5 +129,5 @@ def build_native_code(graph: Graph, cpu: str | None = None, progress: Progress =
             continue
         name = f"lib{len(libraries) or ''}.so"
         libraries.append(Path(folder.name) / name)
-        build_native(island.graph, libraries[-1], isa, progress=progress)
+        build_native(island.graph, libraries[-1], isa, cache, progress=progress)
     return NativeCode(graph, isa.name, libraries, folder)

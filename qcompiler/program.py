@@ -194,7 +194,7 @@ def load(folder: str | Path, native: bool = True) -> Program:
         hashes = dict(manifest["hashes"])
         figures = dict(manifest.get("figures", {}))
         code = manifest.get("native") if native else None
-        libraries = [str(name) for name in code["libraries"]] if code else []
+        libraries = [_plain_name(name) for name in code["libraries"]] if code else []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
             f"{folder} is no compiled program: {getattr(error, 'strerror', None) or error}",
@@ -211,6 +211,17 @@ def load(folder: str | Path, native: bool = True) -> Program:
     if code:
         program.native = NativeCode(program.graph, code["cpu"], [folder / name for name in libraries])
     return program
+
+
+def _plain_name(name: object) -> str:
+    """The name of a file within the artifact.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{name!r} does not name a file of the artifact")
+    return name
 
 
 def check_output_folder(folder: Path) -> None:

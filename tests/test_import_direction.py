@@ -22,7 +22,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("backends", "frontends", "calibration"),
     ("compare", "passes", "native_code"),
     ("program", "plugins", "pass_comparison", "report", "value_measurement"),
-    ("exporters",),
+    ("exporters", "benchmark"),
     ("compilation", "legality_report"),
     ("cli", "demo", "__main__"),
 )
@@ -33,7 +33,7 @@ APART = frozenset({"ir", "numerics"})
 
 OWNERS = {
     "networkx": ("analysis",), "tvm": ("backends.tvm",), "onnx": ("frontends", "backends"),
-    "onnxruntime": ("frontends", "backends", "demo"), "bokeh": ("report",), "jinja2": ("report",),
+    "onnxruntime": ("frontends", "backends", "demo", "benchmark"), "bokeh": ("report",), "jinja2": ("report",),
 }
 """Third-party packages that only these parts may import. The demo runs the float model as its user would."""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from qcompiler.cli.bench_command import bench_command
 from qcompiler.cli.check_command import check_command
 from qcompiler.cli.compile_command import compile_command
 from qcompiler.cli.diff_command import diff_command
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile_command)
 app.command("run")(run_command)
+app.command("bench")(bench_command)
 app.command("check")(check_command)
 app.command("inspect")(inspect_command)
 app.command("diff")(diff_command)

@@ -40,9 +40,32 @@ PAUSE_SECONDS = 0.05
 time."""
 
 
-def ours(program: qcompiler.Program, sample: Array, threads: int) -> Contender | None:
-    """Our native program on ``sample``; None as long as programs have no native form."""
-    return None
+class Ours:
+    """Our native program."""
+
+    name = "qcompiler"
+
+    def __init__(self, program: qcompiler.Program, sample: Array, threads: int) -> None:
+        """Args:
+            program: with native code, without host nodes, with one input.
+            sample: batch 1.
+            threads: of each op.
+
+        Raises:
+            ValueError: some nodes run on the host.
+        """
+        assert program.native is not None
+        ((_, library),) = program.native.islands
+        if library is None:
+            raise ValueError("the program runs on the host")
+        self._prepared = library.prepare({library.inputs[0].name: sample}, threads)
+
+    def run(self) -> None:
+        self._prepared.run()
+
+    def output(self) -> Array:
+        (result,) = self._prepared.outputs.values()
+        return result
 
 
 @dataclass
@@ -87,12 +110,12 @@ def measure(contenders: list[Contender], rounds: int) -> list[Times]:
     return times
 
 
-def add_rows(table: Table, name: str, threads: int, times: list[Times], expected: Array, native: bool) -> None:
-    """A row for each contender; where ours is among them it is the first."""
-    baselines = times[1:] if native else times
+def add_rows(table: Table, name: str, threads: int, times: list[Times], expected: Array) -> None:
+    """A row for each contender; the first is ours."""
+    baselines = times[1:]
     for entry in times:
         median = minimum = ""
-        if native and entry is times[0]:
+        if entry is times[0]:
             median = f"{min(t.median for t in baselines) / entry.median:.2f}"
             minimum = f"{min(t.minimum for t in baselines) / entry.minimum:.2f}"
         error = entry.contender.output().reshape(expected.shape) - expected
@@ -127,12 +150,11 @@ def main() -> None:
             case = suite.load(name)
             sample = sample_of(case)
             expected = float_output(case, sample)
-            program = qcompiler.compile(case.model, target=options.target, data=case.calib)
+            program = qcompiler.compile(case.model, target=options.target, data=case.calib, native=True)
             baselines = Baselines(case, Path(folder))
             for threads in options.threads:
-                native = ours(program, sample, threads)
-                contenders = ([native] if native else []) + baselines.contenders(threads)
-                add_rows(table, name, threads, measure(contenders, options.rounds), expected, native is not None)
+                contenders = [Ours(program, sample, threads), *baselines.contenders(threads)]
+                add_rows(table, name, threads, measure(contenders, options.rounds), expected)
     Console(width=110).print(table)
 
 

@@ -14,7 +14,7 @@ from kernel_harness import Array, executed_instruction_sets, missing_features, r
 from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
-from qcompiler.backends.tvm.kernels.depthwise_layout import dot_order, parts_of
+from qcompiler.backends.tvm.kernels.depthwise_layout import dot_order, parts_of, tap_groups
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.lanes import Expr, convert, round_to_int32, rounded_product
 
@@ -145,20 +145,18 @@ def kernels(draw: st.DrawFn) -> Depthwise:
     )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(kernel=kernels(), seed=st.integers(0, 1 << 32))
 def test_any_depthwise_convolution_is_exact(isa: InstructionSet, kernel: Depthwise, seed: int) -> None:
     check(kernel, isa, np.random.default_rng(seed))
 
 
-TAILS = {"64": 64, "32": 32, "16": 16, "half a vector and more": 50, "two parts": 96, "four rows": 144, "overlap": 240,
-         "odd": 75, "few": 3}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", TAILS)
-@pytest.mark.parametrize("rows", [1, 3])
-def test_every_channel_tail_with_every_rest_of_rows(isa: InstructionSet, name: str, rows: int) -> None:
-    check(depthwise(rows, 5, TAILS[name], 3), isa, np.random.default_rng(rows))
+@pytest.mark.parametrize(
+    ("channels", "rows"),
+    [(64, 1), (32, 3), (32, 1), (16, 3), (16, 7), (50, 2), (96, 3), (144, 3), (144, 5), (240, 2), (75, 3), (3, 3)],
+)
+def test_every_channel_tail_with_every_rest_of_rows(isa: InstructionSet, channels: int, rows: int) -> None:
+    check(depthwise(rows, 5, channels, 3), isa, np.random.default_rng(rows))
 
 
 @pytest.mark.parametrize("width", [15, 45])
@@ -173,9 +171,23 @@ def test_large_windows(isa: InstructionSet, window: tuple[int, int]) -> None:
     check(kernel, isa, np.random.default_rng(window[0]))
 
 
-def test_a_window_far_outside_sees_the_zero_point(isa: InstructionSet) -> None:
-    kernel = replace(depthwise(2, 2, 20, 2), pads=(5, 40, 4, 30))
+@pytest.mark.parametrize(("window", "stride"), [((2, 2), 1), ((5, 5), 2), ((1, 4), 1), ((3, 3), 3)])
+def test_a_window_far_outside_sees_the_zero_point(isa: InstructionSet, window: tuple[int, int], stride: int) -> None:
+    kernel = replace(depthwise(4, 12, 20, 2, stride), kernel=window, pads=(5, 40, 4, 80))
     check(kernel, isa, np.random.default_rng(2))
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+@pytest.mark.parametrize("only_vertical", [False, True])
+def test_every_tap_is_in_one_group(group: int, only_vertical: bool) -> None:
+    for window in np.ndindex(9, 9):
+        height, width = window[0] + 1, window[1] + 1
+        groups = tap_groups((height, width), group, only_vertical)
+        taps = [tap for entry in groups for tap in entry.taps if tap is not None]
+        assert sorted(taps) == [(y, x) for y in range(height) for x in range(width)]
+        assert all(len(entry.taps) == group for entry in groups)
+        if not only_vertical:
+            assert len(groups) <= -(-height // group) * width
 
 
 @pytest.mark.parametrize("stored", ["uint8", "int8"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from qcompiler.ir.builder import infer_types
 from qcompiler.ir.scalar import BF16, F32, I8, I16, I32, I64, U8, U16
 from qcompiler.ir.types import channel_blocks
 from qcompiler.numerics import Quantization
+from qcompiler.numerics.fused_multiply_add import fused_multiply_add
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS
 from qcompiler.ops.binary import Add, BinaryArithmeticOp, Maximum, Minimum, Mul, Sub
 from qcompiler.ops.pooling import AveragePool2D
@@ -165,8 +166,8 @@ def test_every_element_wise_arithmetic_has_native_code() -> None:
 )
 def test_binary_arithmetic_on_all_pairs(op: str, name: str, isa: InstructionSet) -> None:
     native = NativeBinary((op, name, {}), isa)
-    run = binary_results(TRIPLES)
-    assert_equal_results(run(native), run(native.rule))
+    for run in (binary_results(TRIPLES), SEEDS[op, name]):
+        assert_equal_results(run(native), run(native.rule))
 
 
 @pytest.mark.parametrize("form", sorted({name for op, name in numerics.ARITHMETIC if op == "requantize"}))
@@ -246,6 +247,23 @@ def test_requantize_between_formats(
         np.testing.assert_array_equal(run_node(node, [x], isa), evaluate(node, [x]))
 
 
+@pytest.mark.parametrize("form", ["double", "ruy", "single", "float-rne", "float64-away"])
+def test_sums_with_a_zero_point_leave_32_bits(form: str, isa: InstructionSet) -> None:
+    x = np.asarray([-(2**31), -(2**30), 0, 2**30, 2**31 - 1] * 4, np.int32)
+    node = rescaled(form, x.shape, Affine.per_tensor(I32, 0.75), Affine.per_tensor(I32, 1.0, 2**30))
+    found = run_node(node, [x], isa)
+    assert found.max() == 2**31 - 1
+    np.testing.assert_array_equal(found, evaluate(node, [x]))
+
+
+def test_products_are_rounded_before_their_fraction_is_taken(isa: InstructionSet) -> None:
+    """3/6 in float64 is a tie, though the product of 3 and the float64 nearest to 1/6 is not."""
+    x = np.arange(-3000, 3000, dtype=np.int32)
+    node = rescaled("float64-away", x.shape, Affine.per_tensor(I32, 1.0), Affine.per_tensor(I16, 6.0))
+    assert evaluate(node, [x])[x == 3] == 1
+    np.testing.assert_array_equal(run_node(node, [x], isa), evaluate(node, [x]))
+
+
 def test_requantize_refuses_a_form_it_does_not_know() -> None:
     class Unknown(numerics.RequantizeForm):
         def from_ratio(self, ratio: Array) -> dict[str, Array]:
@@ -279,6 +297,43 @@ def test_binary_arithmetic_with_any_scales_and_zero_points(op: str, name: str, i
         cited = cited.citing(Arithmetic(name), types, infer_types(cited, types, elems[2]))
         node = node_of(cited, types, elems[2])
         np.testing.assert_array_equal(run_node(node, [a, b], isa), evaluate(node, [a, b]))
+
+
+def float_sum_unfused(a: Array, b: Array, arrays: Mapping[str, Array], zero_point: Array) -> Array:
+    right = (b.astype(np.float32) * arrays["right_ratio"]).astype(np.float32) + arrays["offset"]
+    return np.rint(fused_multiply_add(a, arrays["left_ratio"], right))
+
+
+def float_product_fused(a: Array, b: Array, arrays: Mapping[str, Array], zero_point: Array) -> Array:
+    return np.rint(fused_multiply_add(a.astype(np.float64) * b, arrays["ratio"], zero_point))
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "other"),
+    [("add", "onnxruntime-add", float_sum_unfused), ("mul", "onnxruntime-mul", float_product_fused)],
+    ids=["add", "mul"],
+)
+def test_float_products_fuse_with_sums_where_they_should(
+    op: str, name: str, other: Callable[..., Array], isa: InstructionSet
+) -> None:
+    """All pairs of operands, with scales for which the other way to round gives another result somewhere."""
+    rng = np.random.default_rng(21)
+    b, a = (x.reshape(-1).astype(np.uint8) for x in np.meshgrid(np.arange(256), np.arange(256)))
+    differing = 0
+    for draw in range(40):
+        first, second = rng.integers(1, 512, 2) / 512 / [3, 5, 7, 9][draw % 4]
+        scales_and_zero_points = ((first, 0), (second, 0), (1.0, 7 * draw % 100))
+        elems = [Affine.per_tensor(U8, scale, zero_point) for scale, zero_point in scales_and_zero_points]
+        types = [TensorType(a.shape, e) for e in elems[:2]]
+        cited = BINARY[op]()
+        cited = cited.citing(Arithmetic(name), types, infer_types(cited, types, elems[2]))
+        node = node_of(cited, types, elems[2])
+        expected = evaluate(node, [a, b])
+        np.testing.assert_array_equal(run_node(node, [a, b], isa), expected)
+        arrays = cited.constants.arrays()
+        rounded_otherwise = np.clip(other(a, b, arrays, np.float32(7 * draw % 100)), 0, 255)
+        differing += int(np.count_nonzero(rounded_otherwise != expected))
+    assert differing
 
 
 @pytest.mark.parametrize("rounding", ["half-away", "half-even"])
@@ -353,6 +408,17 @@ def test_cast_of_an_unknown_format_names_the_layer() -> None:
     with pytest.raises(QCompilerError, match="cannot cast this format") as raised:
         element_of(node)
     assert raised.value.layer == "narrow"
+
+
+def test_averages_of_windows_whose_sums_leave_float32(isa: InstructionSet) -> None:
+    cells = 140001
+    op = AveragePool2D(kernel=(1, cells), layout="NHWC", arithmetic=Arithmetic("average-half-away"))
+    output = Affine.per_tensor(I8, 0.1)
+    sums = (np.arange(-127, 127)[:, None] * cells + cells // 2 + np.arange(-2, 3)).reshape(-1).astype(np.int32)
+    node = node_of(op, [TensorType((1, sums.size, cells, 1), output)])
+    found = run_element(element_of(node, "tvm-sums"), [sums.reshape(1, -1, 1, 1)], (1, sums.size, 1, 1), np.int8, isa)
+    expected = [(abs(s) + cells // 2) // cells * (1 if s > 0 else -1) for s in sums.tolist()]
+    np.testing.assert_array_equal(found.reshape(-1), expected)
 
 
 def test_averages_count_only_the_cells_within_the_input(isa: InstructionSet) -> None:

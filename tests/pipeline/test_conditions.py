@@ -195,7 +195,7 @@ def test_declarations_of_the_built_in_passes() -> None:
 def test_programs_with_nothing_to_quantize_go_through_every_default_pipeline(name: str, text: str) -> None:
     graph = parse(text)
     data = {v.name: np.ones([3, *v.type.shape[1:]], v.type.storage.dtype) for v in graph.inputs}  # type: ignore[list-item]
-    compiled = qcompiler.compile(graph, target=name, data=data or None)
+    compiled = qcompiler.compile(graph, target=name, data=data or None, native=False)
     assert len(compiled.run(data)) == 1 if data else compiled.graph.outputs
 
 

@@ -68,11 +68,10 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
         NoLowering: its op has no native form.
     """
     root = region.root
-    if any(not elements(v) for v in (region.result, *root.results)):
-        # Nothing to compute; an op with several results handles the empty ones itself.
-        if len(root.results) == 1:
-            builder.result(region.result)
-            return
+    if len(root.results) == 1 and not elements(region.result):
+        # Nothing to compute. An op with several results sees to the empty ones itself.
+        builder.result(region.result)
+        return
     if element_of(root) is not None:
         lower_elementwise(region, builder)
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from copy import copy
+from typing import Any, ClassVar, Self
 
 from qcompiler.backends.tvm.lanes import Expr
 from qcompiler.registry import Registry
@@ -24,6 +25,7 @@ class InstructionSet(ABC):
         activation: what a contraction's kernel multiplies: ``uint8``, ``int8`` or ``int16``.
         weight: the format of packed weights: ``int8`` or ``int16``.
         group: products that one ``dot`` adds to each lane; both operands hold them side by side.
+        temporaries: registers that a ``dot`` takes beside its operands.
         executed: whether this project's tests run its code; otherwise it is compiled and inspected only.
     """
 
@@ -37,6 +39,7 @@ class InstructionSet(ABC):
     activation: ClassVar[str] = "int16"
     weight: ClassVar[str] = "int16"
     group: ClassVar[int] = 1
+    temporaries: ClassVar[int] = 0
     executed: ClassVar[bool] = True
 
     @property
@@ -47,6 +50,17 @@ class InstructionSet(ABC):
     def runs_on(self, architecture: str, features: frozenset[str]) -> bool:
         """Whether a processor of this architecture with these extensions runs the code."""
         return self.architecture in ("", architecture) and features.issuperset(self.features)
+
+    def retargeted(self, triple: str, **attributes: Any) -> Self:
+        """A copy that makes code for another machine.
+
+        Args:
+            triple: the machine, as LLVM names it: ``aarch64-linux-gnu``.
+            attributes: further attributes of TVM's LLVM target, such as ``mcpu``; they replace the set's own.
+        """
+        made = copy(self)
+        vars(made)["llvm_target"] = {**self.llvm_target, "mtriple": triple, **attributes}
+        return made
 
     def dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
         """``accumulator[i] + sum over the group g of activations[i, g] * weights[i, g]``, exact in int32.

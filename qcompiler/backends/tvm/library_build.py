@@ -15,7 +15,7 @@ from qcompiler.errors import QCompilerError
 RUNTIME = Path(__file__).parent / "runtime"
 """The C sources that every library holds."""
 
-_RUNTIME_SOURCES = ("qcompiler_pool.c", "qcompiler_processor.c")
+RUNTIME_SOURCES = ("qcompiler_pool.c", "qcompiler_processor.c")
 
 _EXPORTS = (
     "__tvm_ffi_*", "__TVMFFI*", "qcompiler_library_*", "qcompiler_pool_*", "qcompiler_parallel",
@@ -90,7 +90,13 @@ def build_static_library(
 
 
 def constants_source(symbol: str, data: Path, *, mach_o: bool) -> str:
-    """Assembler source that embeds a file, read-only, aligned to 64 bytes, visible within one library alone."""
+    """Assembler source that embeds a file, read-only, aligned to 64 bytes, visible within one library alone.
+
+    Args:
+        symbol: the name of its first byte.
+        data: the file; a relative path is looked up in the folders of headers.
+        mach_o: whether for Apple's systems.
+    """
     path = str(data).replace("\\", "\\\\").replace('"', '\\"')
     if mach_o:
         return f"""\
@@ -141,7 +147,7 @@ def _compile_parts(
         constants_source(parts.constants_symbol, data, mach_o=toolchain.is_mach_o), encoding="utf-8"
     )
     objects = []
-    for path in (source, assembler, *(RUNTIME / name for name in _RUNTIME_SOURCES)):
+    for path in (source, assembler, *(RUNTIME / name for name in RUNTIME_SOURCES)):
         objects.append(folder / f"{path.name}.o")
         toolchain.compile(path, objects[-1], [RUNTIME], defines)
     for name, code in parts.kernels.items():

@@ -8,8 +8,9 @@ import statistics
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,39 @@ class LibraryTensor:
     def shape_of(self, samples: int) -> tuple[int, ...]:
         """The shape for a number of samples."""
         return (samples * self.shape[0], *self.shape[1:]) if self.batched else self.shape
+
+
+class PreparedRun:
+    """A program about to run: inputs are read where they stand, and each run writes to the same outputs.
+
+    A run is one call into the library. Change an input's numbers in place to run on others. Not for several threads at
+    the same time; prepare a run for each.
+
+    Attributes:
+        inputs, outputs: arrays by name.
+    """
+
+    def __init__(
+        self, library: NativeLibrary, inputs: Mapping[str, Array], outputs: Mapping[str, Array], workspace: Array,
+        call: Callable[[], int],
+    ) -> None:
+        """See :meth:`NativeLibrary.prepare`, which makes these."""
+        self.inputs = inputs
+        self.outputs = outputs
+        self._library = library
+        self._call = call
+        # Handed over by address: kept, as are the library and its threads.
+        self._workspace = workspace
+
+    def run(self) -> None:
+        """Compute the outputs.
+
+        Raises:
+            UnusableLibrary: the library reports a failure.
+        """
+        status = self._call()
+        if status:
+            raise UnusableLibrary(f"{self._library.name} stopped with status {status}")
 
 
 class NativeLibrary:
@@ -104,6 +138,30 @@ class NativeLibrary:
     def run_with_stored(self, feeds: Mapping[str, Array], threads: int = 1) -> tuple[dict[str, Array], list[Array]]:
         """Outputs by name, and for each output, in order, the integers that stand behind it. See :meth:`run`."""
         return self._run(feeds, threads, with_stored=True)
+
+    def prepare(self, feeds: Mapping[str, Array], threads: int = 1) -> PreparedRun:
+        """All that comes before a run, done once for many of them.
+
+        Args:
+            feeds: an array for each input. Contiguous ones are read in place by every run, others are copied now.
+            threads: how many run each op at most, the caller's included.
+
+        Raises:
+            QCompilerError: an input is missing, unknown, or has another shape or format.
+        """
+        arrays, samples = self._take(feeds)
+        outputs = [np.empty(t.shape_of(samples), t.dtype) for t in self.outputs]
+        inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
+        places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in outputs))
+        pool = self._pool(threads)
+        workspace = self._new_workspace(self._library.qcompiler_pool_threads(pool))
+        return PreparedRun(
+            self,
+            {t.name: a for t, a in zip(self.inputs, arrays, strict=True)},
+            {t.name: a for t, a in zip(self.outputs, outputs, strict=True)},
+            workspace,
+            partial(self._program.run, inputs, places, samples, workspace.ctypes.data, pool, None),
+        )
 
     def profile(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> list[tuple[str, float]]:
         """Nanoseconds of each step, in the order in which they run: medians over ``repeat`` runs, after one to warm up.
@@ -193,6 +251,9 @@ class NativeLibrary:
             idle = self._idle.setdefault(threads, [])
             if idle:
                 return idle.pop()
+        return self._new_workspace(threads)
+
+    def _new_workspace(self, threads: int) -> Array:
         size = self._program.workspace_bytes + threads * self._program.scratch_bytes
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT

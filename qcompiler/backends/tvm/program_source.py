@@ -60,11 +60,14 @@ class ProgramSource:
 
     Attributes:
         text: ``program.c``.
-        constants: the bytes behind ``qcompiler_constants``.
+        constants_symbol: what the program calls its constants; programs of different names can be linked into one
+            executable.
+        constants: the bytes behind it.
         kernels: the kernels that it calls, by symbol.
     """
 
     text: str
+    constants_symbol: str
     constants: bytes
     kernels: dict[str, Kernel]
 
@@ -73,6 +76,7 @@ def write_program(program: KernelProgram, interface: Interface) -> ProgramSource
     """The C source of a program and what it links with."""
     plan = plan_memory(program)
     constants, constant_offsets = _pack_constants(program)
+    constants_symbol = f"{interface.name}_constants"
     kernels: dict[str, Kernel] = {}
     symbols: dict[Kernel, str] = {}
     for call in program.calls:
@@ -88,31 +92,32 @@ def write_program(program: KernelProgram, interface: Interface) -> ProgramSource
         if buffer.home is Home.OUTPUT:
             return f"frame->output[{buffer.index}] + {offset}"
         if buffer.home is Home.CONSTANT:
-            return f"qcompiler_constants + {constant_offsets[buffer.index] + offset}"
+            return f"{constants_symbol} + {constant_offsets[buffer.index] + offset}"
         return f"frame->workspace + {plan.offsets[buffer.index] + offset}"
 
-    parts = [_PREAMBLE, *_declarations(kernels, program)]
+    parts = [_preamble(constants_symbol), *_declarations(kernels, program)]
     for number, call in enumerate(program.calls):
         parts.append(_step(number, call, symbols[call.kernel], program, pointer_of=pointer, scratch=scratch))
     parts.append(_run(program, interface, plan, scratch, pointer))
-    return ProgramSource("\n".join(parts), constants, kernels)
+    return ProgramSource("\n".join(parts), constants_symbol, constants, kernels)
 
 
-_PREAMBLE = """\
+def _preamble(constants_symbol: str) -> str:
+    return f"""\
 /* Written by qcompiler. Kernels called in order; no arithmetic happens here. */
 #include <stdint.h>
 #include <string.h>
 
 #include "qcompiler_runtime.h"
 
-extern const uint8_t qcompiler_constants[];
+extern const uint8_t {constants_symbol}[];
 
-struct frame {
+struct frame {{
     const uint8_t *const *input;
     uint8_t *const *output;
     uint8_t *workspace;
     uint8_t *scratch;
-};
+}};
 """
 
 

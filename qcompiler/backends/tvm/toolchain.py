@@ -50,7 +50,7 @@ class Toolchain:
     @property
     def is_mach_o(self) -> bool:
         """Whether object files have the format of Apple's systems, not ELF."""
-        return any(word in (self.triple or sys.platform) for word in ("darwin", "macos", "ios"))
+        return is_mach_o(self.triple)
 
     def compile(
         self,
@@ -92,7 +92,7 @@ class Toolchain:
             listed = Path(folder) / "exports"
             command = [*self.compiler, *self.flags, "-shared", *map(str, objects), *self._exporting(exports, listed)]
             # A missing symbol is to be found now, not when the library is loaded.
-            command += [] if self.is_mach_o else ["-Wl,-z,defs", "-pthread", "-ldl"]
+            command += [] if self.is_mach_o else ["-Wl,-z,defs", "-pthread", "-ldl", "-lm"]
             self._make(command, output)
 
     def link_program(self, sources: Sequence[Path], output: Path, flags: Sequence[str] = ()) -> None:
@@ -101,7 +101,7 @@ class Toolchain:
         Raises:
             CompilerFailed: a source is wrong or a symbol is missing.
         """
-        self._make([*self.compiler, *self.flags, *_FLAGS, *flags, *map(str, sources), "-pthread"], output)
+        self._make([*self.compiler, *self.flags, *_FLAGS, *flags, *map(str, sources), "-pthread", "-lm"], output)
 
     def archive(self, objects: Sequence[Path], output: Path) -> None:
         """Put object files into a static library, replacing an existing one.
@@ -148,12 +148,17 @@ class Toolchain:
 _FIX = "install a C compiler (Debian: apt install gcc) or the wheel that brings one (pip install ziglang)"
 
 
+def is_mach_o(triple: str | None) -> bool:
+    """Whether object files of a machine, this one for None, have the format of Apple's systems, not ELF."""
+    return any(word in (triple or sys.platform) for word in ("darwin", "macos", "ios"))
+
+
 def find_toolchain(triple: str | None = None, environment: Mapping[str, str] | None = None) -> Toolchain:
     """A C compiler: ``$CC``, ``cc``, ``gcc``, ``clang``, or the ``ziglang`` wheel's, whichever is found first.
 
     Args:
-        triple: the machine to build for, as LLVM spells it; None for this one. For others, only clang and zig will
-            do; zig first, as it brings their C libraries.
+        triple: the machine to build for, as LLVM spells it; None for this one. For others a cross compiler of that
+            name will do, such as ``aarch64-linux-gnu-gcc``, or zig, or clang, which brings no C libraries.
         environment: variables to use in place of the process's; only ``PATH`` and ``CC`` matter.
 
     Raises:
@@ -174,12 +179,15 @@ def find_toolchain(triple: str | None = None, environment: Mapping[str, str] | N
         if _has_ziglang():
             return _zig(_host_triple(), variables)
         raise NoCompiler("no C compiler was found", expected="cc, gcc, clang, or the ziglang wheel", fix=_FIX)
+    cross = f"{'-'.join(word for word in triple.split('-') if word not in ('unknown', 'pc'))}-gcc"
+    if shutil.which(cross, path=variables.get("PATH", "")):
+        return _system((cross,), triple, variables)
     if _has_ziglang():
         return _zig(triple, variables)
     if shutil.which("clang", path=variables.get("PATH", "")):
         return _system(("clang",), triple, variables)
     raise NoCompiler(
-        f"no C compiler for {triple} was found", expected="the ziglang wheel, clang, or a cross compiler in $CC",
+        f"no C compiler for {triple} was found", expected=f"{cross}, the ziglang wheel, clang, or one in $CC",
         fix="pip install ziglang",
     )
 

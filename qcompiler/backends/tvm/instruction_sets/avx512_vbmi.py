@@ -9,6 +9,7 @@ from tvm import tirx
 
 from qcompiler.backends.tvm.instruction_set import instruction_set
 from qcompiler.backends.tvm.instruction_sets.avx512_vnni import Avx512Vnni
+from qcompiler.backends.tvm.instruction_sets.x86 import x86_target
 from qcompiler.backends.tvm.kernels.table import ByteLookup
 from qcompiler.backends.tvm.lanes import Expr, call, literal, reinterpret
 
@@ -20,7 +21,7 @@ class Avx512Vbmi(Avx512Vnni, ByteLookup):
     name = "avx512-vbmi"
     features = (*Avx512Vnni.features, "avx512vbmi")
     preference = Avx512Vnni.preference + 1
-    llvm_target: ClassVar[dict[str, Any]] = {"mcpu": "cascadelake", "mattr": ["+avx512vbmi"]}
+    llvm_target: ClassVar[dict[str, Any]] = x86_target(features)
 
     def look_up(self, table: Sequence[Expr], indices: Expr) -> Expr:
         # Each permutation takes seven bits of the index; the eighth chooses between the two.

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from tvm import tirx
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet, instruction_set
+from qcompiler.backends.tvm.instruction_sets.avx2 import Avx2
+from qcompiler.backends.tvm.instruction_sets.x86 import x86_target
 from qcompiler.backends.tvm.lanes import Expr, call, reinterpret
 
 
@@ -16,10 +18,12 @@ class Avx512Vnni(InstructionSet):
     """Ice Lake and later, Cascade Lake, Zen 4 and later."""
 
     name = "avx512-vnni"
-    features: ClassVar[tuple[str, ...]] = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+    features: ClassVar[tuple[str, ...]] = (
+        *Avx2.features, "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
+    )
     architecture = "x86_64"
     preference = 30
-    llvm_target: ClassVar[dict[str, Any]] = {"mcpu": "cascadelake"}
+    llvm_target: ClassVar[dict[str, Any]] = x86_target(features)
     register_bytes = 64
     registers = 32
     activation = "uint8"

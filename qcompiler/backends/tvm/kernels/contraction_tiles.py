@@ -42,7 +42,7 @@ def candidate_tiles(kernel: Convolution, isa: InstructionSet) -> tuple[Tile, ...
     """
     pixels = [p for p in _PIXELS if p <= kernel.row_pixels]
     vectors = [v for v in _VECTORS if v <= kernel.blocks(isa).vectors]
-    fitting = [Tile(p, v) for p in pixels for v in vectors if p * v + v + 1 <= isa.registers]
+    fitting = [Tile(p, v) for p in pixels for v in vectors if p * v + v + 1 + isa.temporaries <= isa.registers]
     return tuple(sorted(fitting or [Tile(1, 1)], key=lambda tile: (predicted_cycles(kernel, tile, isa), -tile.pixels)))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tvm import tirx
@@ -11,22 +12,24 @@ from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import load, loop, named, store
+from qcompiler.backends.tvm.kernels.depthwise_activations import Activations
 from qcompiler.backends.tvm.kernels.depthwise_layout import (
     VECTORS,
     Part,
     TapGroup,
-    interleave,
     parts_of,
     rows_together,
-    shift_of,
 )
 from qcompiler.backends.tvm.kernels.depthwise_results import Results
-from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of, literal_like, reinterpret
+from qcompiler.backends.tvm.lanes import Expr
 
 if TYPE_CHECKING:
     from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 
 Pair = tuple[int, int]
+
+Tap = tuple[Expr | int, Expr | int]
+"""Row and column within the window."""
 
 UNROLLED = 600
 """Dot products written one after the other at most; windows beyond it run in loops."""
@@ -48,6 +51,7 @@ class BlockRows:
 
     def __post_init__(self) -> None:
         self.groups = self.shape.tap_groups(self.isa)
+        self.activations = Activations(self.shape, self.isa, self.part, self.buffers)
 
     def emit(self, block: Expr, group: Expr) -> None:
         """The results of a block of channels within a group of rows."""
@@ -176,41 +180,6 @@ class BlockRows:
         """The first row of a group of taps."""
         return min(tap[0] for tap in self.groups[index].taps if tap is not None)
 
-    def loaded(self, read: Callable[[int, int, int], Expr], row: Expr | int, start: int) -> Expr:
-        """One row of the window, for every result row of the block, as dot products take it.
-
-        Args:
-            read: reads some channels of a row: the row within the window of the first result row, the first channel,
-                how many.
-            row: which, within the window.
-            start: first byte of the vector of bytes; as many numbers as a vector of activations holds.
-        """
-        shape, width = self.shape, self.part.width
-        count = self.isa.lanes * self.isa.group
-        piece = min(width, count)
-        pieces = []
-        for lane in range(start, start + count, piece):
-            # Where the result has fewer rows than a vector holds, the last one stands in for the others.
-            result_row = min(lane // width, shape.output_size[0] - 1)
-            stored = read(result_row * shape.strides[0] + row * shape.dilations[0], lane % width, piece)
-            pieces.append(self._converted(stored))
-        return named(_concatenated(pieces))
-
-    def _converted(self, stored: Expr) -> Expr:
-        """Stored activations as dot products take them."""
-        if shift_of(self.shape.stored, self.isa):
-            flipped = reinterpret(f"{self.isa.activation}x{lanes_of(stored)}", stored)
-            return flipped ^ literal_like(-128 if self.isa.activation == "int8" else 128, flipped)
-        return convert(stored, self.isa.activation)
-
-    def fill_vector(self) -> Expr:
-        """What dot products take for activations outside."""
-        return named(self._converted(load(self.buffers["fill"], 0, self.isa.lanes * self.isa.group)))
-
-    def interleaved(self, rows: Sequence[Expr]) -> Iterator[Expr]:
-        """Vectors of activations from one vector for each tap of a group."""
-        return interleave(rows, self.isa.lanes * self.isa.group, self.isa.register_bytes, _shuffle)
-
     def _bias(self) -> list[Expr]:
         lanes, size = self.isa.lanes, self.isa.register_bytes
         return [load(self.buffers["bias"], self.block * size + q * lanes, lanes) for q in range(VECTORS)]
@@ -228,34 +197,46 @@ class BlockRows:
         self.results.finish_block(accumulators, self.block * self.isa.register_bytes, offsets, self.part)
 
     def _single(self, column: Expr) -> None:
-        """One result, its window in loops, every tap with its own check for padding."""
-        shape, isa = self.shape, self.isa
-        x, bound = self.buffers["x"], self.isa.lanes
-        sums = [T.alloc_buffer((bound,), "int32", scope="local") for _ in range(VECTORS)]
+        """One result; every tap has its own check for padding."""
+        lanes, taps = self.isa.lanes, self.shape.kernel[1]
+        sums = [T.alloc_buffer((lanes,), "int32", scope="local") for _ in range(VECTORS)]
         for total, bias in zip(sums, self._bias(), strict=True):
             store(total, 0, bias)
-        step = isa.lanes * isa.group
-        with loop(0, -(-shape.kernel[0] // isa.group)) as group, loop(0, shape.kernel[1]) as tap:
-            place = named(column * shape.strides[1] - shape.pads[1] + tap * shape.dilations[1])
+        if self.shape.runs_in_loops(self.isa):
+            with loop(0, len(self.groups) // taps) as rows, loop(0, taps) as tap:
+                places = [(rows * self.isa.group + i, tap) for i in range(self.isa.group)]
+                self._add_dots(sums, column, rows * taps + tap, places)
+        else:
+            for index, group in enumerate(self.groups):
+                # The weights of a place without tap are zero: any activation serves.
+                spare = next(tap for tap in group.taps if tap is not None)
+                self._add_dots(sums, column, index, [tap or spare for tap in group.taps])
+        self._finish([named(load(total, 0, lanes)) for total in sums], column)
 
-            def read(row: Expr, lane: int, count: int) -> Expr:
-                # Rows of the last group that the window lacks meet weights of zero.
-                row = named(self.row * shape.strides[0] - shape.pads[0] + tirx.min(row, self._last_row()))
-                inside = _address(x[(row * shape.width + place) * shape.channels + self.channel + lane])
-                if any(shape.pads):
-                    valid = tirx.all(row >= 0, row < shape.height, place >= 0, place < shape.width)
-                    inside = tirx.Select(valid, inside, _address(self.buffers["fill"][0]))
-                pointer = named(tirx.reinterpret("handle", inside))
-                return load(T.decl_buffer((isa.register_bytes,), shape.stored, data=pointer), 0, count)
+    def _add_dots(self, sums: Sequence[Any], column: Expr, index: Expr | int, taps: Sequence[Tap]) -> None:
+        """Add what a group of taps contributes to the result at a column."""
+        lanes, step = self.isa.lanes, self.isa.lanes * self.isa.group
+        vectors: list[Expr] = []
+        for start in range(0, self.isa.register_bytes, step):
+            rows = [
+                self.activations.loaded(partial(self._checked, column, across), down, start) for down, across in taps
+            ]
+            vectors.extend(self.activations.interleaved(rows))
+        for q, (total, vector) in enumerate(zip(sums, vectors, strict=True)):
+            store(total, 0, self.isa.dot(load(total, 0, lanes), vector, self._weights(index, q)))
 
-            vectors: list[Expr] = []
-            for start in range(0, isa.register_bytes, step):
-                rows = [self.loaded(read, group * isa.group + i, start) for i in range(isa.group)]
-                vectors.extend(self.interleaved(rows))
-            for q, (total, vector) in enumerate(zip(sums, vectors, strict=True)):
-                weights = self._weights(group * shape.kernel[1] + tap, q)
-                store(total, 0, isa.dot(load(total, 0, bound), vector, weights))
-        self._finish([named(load(total, 0, bound)) for total in sums], column)
+    def _checked(self, column: Expr, tap: Expr | int, row: Expr | int, lane: int, count: int) -> Expr:
+        """Channels of one cell of a result's window; the zero point where it lies outside."""
+        shape, x = self.shape, self.buffers["x"]
+        place = named(column * shape.strides[1] - shape.pads[1] + tap * shape.dilations[1])
+        # Rows of the last group that the window lacks meet weights of zero.
+        row = named(self.row * shape.strides[0] - shape.pads[0] + tirx.min(row, self._last_row()))
+        inside = _address(x[(row * shape.width + place) * shape.channels + self.channel + lane])
+        if any(shape.pads):
+            valid = tirx.all(row >= 0, row < shape.height, place >= 0, place < shape.width)
+            inside = tirx.Select(valid, inside, _address(self.buffers["fill"][0]))
+        pointer = named(tirx.reinterpret("handle", inside))
+        return load(T.decl_buffer((self.isa.register_bytes,), shape.stored, data=pointer), 0, count)
 
     def _last_row(self) -> int:
         shape = self.shape
@@ -282,12 +263,12 @@ class _Columns:
                 if tap is not None:
                     places[i] = (tap[0], column - (group.column - tap[1]) * dilation)
         if all(p is None or self._is_outside(p[1]) for p in places):
-            yield from [self.rows.fill_vector()] * VECTORS
+            yield from [self.rows.activations.fill_vector()] * VECTORS
             return
         # The weights of a place without tap are zero: any activation serves.
         spare = next(p for p in reversed(places) if p is not None)
         for start in range(0, isa.register_bytes, isa.lanes * isa.group):
-            yield from self.rows.interleaved([self._loaded(*(p or spare), start) for p in places])
+            yield from self.rows.activations.interleaved([self._loaded(*(p or spare), start) for p in places])
 
     def _is_outside(self, column: int) -> bool:
         shape = self.rows.shape
@@ -297,28 +278,17 @@ class _Columns:
 
     def _loaded(self, row: int, column: int, start: int) -> Expr:
         if self._is_outside(column):
-            return self.rows.fill_vector()
+            return self.rows.activations.fill_vector()
         if (row, column, start) not in self.known:
             offset = self.base + column * self.rows.shape.channels
 
             def read(source: int, lane: int, count: int) -> Expr:
                 return load(self.rows.sources[source], offset + lane, count)
 
-            self.known[row, column, start] = self.rows.loaded(read, row, start)
+            self.known[row, column, start] = self.rows.activations.loaded(read, row, start)
         return self.known[row, column, start]
 
 
 def _address(place: Expr) -> Expr:
     """A number's address, as an integer, among which TVM can choose."""
     return tirx.reinterpret("int64", T.address_of(place))
-
-
-def _concatenated(pieces: list[Expr]) -> Expr:
-    if len(pieces) == 1:
-        return pieces[0]
-    count = sum(lanes_of(p) for p in pieces)
-    return tirx.Shuffle(pieces, [tirx.const(i, "int32") for i in range(count)])
-
-
-def _shuffle(a: Expr, b: Expr, order: list[int]) -> Expr:
-    return named(tirx.Shuffle([a, b], [tirx.const(i, "int32") for i in order]))

@@ -6,6 +6,6 @@ root is such a node and whose steps the kernel runs too; one for ``"tvm-element"
 """
 
 from qcompiler.backends.tvm import stages
-from qcompiler.backends.tvm.lowerings import contraction, interpolation, movement, reduction
+from qcompiler.backends.tvm.lowerings import contraction, interpolation, movement, reduction, table
 
-__all__ = ["contraction", "interpolation", "movement", "reduction", "stages"]
+__all__ = ["contraction", "interpolation", "movement", "reduction", "stages", "table"]

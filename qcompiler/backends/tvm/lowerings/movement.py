@@ -95,7 +95,8 @@ def lower_concat(node: Node, builder: ProgramBuilder) -> None:
         shape = shape_of(operand)
         if prod(shape):
             starts = [start if i == axis else 0 for i in range(len(shape))]
-            builder.call(box_copy(shape, target, starts, dtype_of(operand)), [builder.view(operand), result], layers(node))
+            kernel = box_copy(shape, target, starts, dtype_of(operand))
+            builder.call(kernel, [builder.view(operand), result], layers(node))
         start += shape[axis]
 
 
@@ -118,7 +119,8 @@ def lower_pad(node: Node, builder: ProgramBuilder) -> None:
     indices = []
     for axis in range(axes[0], axes[-1] + 1):
         places = np.arange(shape[axis], dtype=np.int32)
-        indices.append(np.pad(places, (op.before[axis], op.after[axis]), mode="edge" if op.mode == "edge" else "reflect"))
+        widths = (op.before[axis], op.after[axis])
+        indices.append(np.pad(places, widths, mode="edge" if op.mode == "edge" else "reflect"))
     _gather(node, builder, axes[0], indices)
 
 

@@ -1,0 +1,105 @@
+"""Whole programs in native code against the reference interpreter, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.analysis.boundary import before_dequantize
+from qcompiler.backends import reference
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel_cache import KernelCache
+from qcompiler.backends.tvm.library_build import build_shared_library
+from qcompiler.backends.tvm.native_build import native_parts
+from qcompiler.backends.tvm.native_library import NativeLibrary
+from qcompiler.backends.tvm.toolchain import find_toolchain
+from qcompiler.ir import Graph, Tensor, Value
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+def run_reference(graph: Graph, feeds: Feeds) -> tuple[dict[str, Array], list[Array]]:
+    """Outputs by name, and for each output, in order, the integers that stand behind it."""
+    wanted = {before_dequantize(o.value) for o in graph.outputs}
+    stored: dict[Value, Array] = {}
+
+    def observe(value: Value, tensor: Tensor) -> None:
+        if value in wanted:
+            stored[value] = tensor.data
+
+    outputs = reference.run(graph, feeds, observe)
+    return outputs, [stored[before_dequantize(o.value)] for o in graph.outputs]
+
+
+def build_library(graph: Graph, isa: InstructionSet, folder: Path, cache: KernelCache | None = None) -> NativeLibrary:
+    """A program in a library of its own below ``folder``, loaded."""
+    cache = cache or KernelCache(folder / "kernels")
+    # The loader takes two libraries of one path for the same.
+    path = folder / f"lib{len(list(folder.glob('*.so')))}.so"
+    # TVM's entry costs more to compile than most kernels; it has tests of its own.
+    build_shared_library(native_parts(graph, isa, cache), path, find_toolchain(), tvm=False)
+    return NativeLibrary(path)
+
+
+def assert_native_equals_reference(
+    graph: Graph,
+    feeds_of: Callable[[int], Feeds],
+    isas: Sequence[InstructionSet],
+    folder: Path,
+    *,
+    samples: Sequence[int] = (1, 3),
+    threads: Sequence[int] = (1, 2),
+    cache: KernelCache | None = None,
+) -> None:
+    """Run a program both ways.
+
+    Args:
+        graph: the program.
+        feeds_of: inputs for a number of samples.
+        isas: what native code is built for.
+        folder: where libraries go.
+        samples: how many samples the runs take.
+        threads: how many threads run native code.
+        cache: compiled kernels.
+
+    Raises:
+        AssertionError: some bit differs; names instruction set, threads, samples and output.
+    """
+    runs = [(count, feeds, run_reference(graph, feeds)) for count, feeds in ((n, feeds_of(n)) for n in samples)]
+    for isa in isas:
+        library = build_library(graph, isa, folder, cache)
+        for count, feeds, (outputs, stored) in runs:
+            for number in threads:
+                where = f"{isa.name}, {number} threads, {count} samples"
+                found, found_stored = library.run_with_stored(feeds, number)
+                assert list(found) == [o.name for o in graph.outputs]
+                for output, expected, integers in zip(graph.outputs, stored, found_stored, strict=True):
+                    assert_same_bits(found[output.name], outputs[output.name], f"{where}: {describe(output.value)}")
+                    assert_same_bits(integers, expected, f"{where}: stored {describe(output.value)}")
+
+
+def assert_same_bits(found: Array, expected: Array, what: str) -> None:
+    """Same dtype, shape and bytes: zeros of different sign are different."""
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape), f"{what}: {found.dtype}{found.shape}"
+    if found.tobytes() != expected.tobytes():
+        different = np.argwhere(found != expected)
+        at = tuple(int(i) for i in different[0]) if len(different) else ()
+        raise AssertionError(
+            f"{what}: {len(different)} of {found.size} differ, at {at} {found[at]} for {expected[at]}"
+        )
+
+
+def describe(value: Value, depth: int = 5) -> str:
+    """The chain of ops behind a value, newest first, for messages."""
+    if value.producer is None:
+        return f"{value.name}: {value.type}"
+    chain = [f"{value.producer.op}: {value.type}"]
+    if depth:
+        chain += [f"({describe(v, depth - 1)})" for v in value.producer.operands if v.producer is None or
+                  value.producer.op.name != "constant"]
+    return " <- ".join(chain)
