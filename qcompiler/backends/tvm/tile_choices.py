@@ -1,0 +1,73 @@
+"""Tiles that were measured to be the fastest, kept on disk for later compilations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.backends.tvm.kernel_cache import cache_folder
+from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
+from qcompiler.backends.tvm.kernels.contraction_geometry import without_tile
+from qcompiler.backends.tvm.object_code import source_digest
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_IDENTIFYING = frozenset({
+    "vendor_id", "cpu family", "model", "model name", "stepping",
+    "CPU implementer", "CPU variant", "CPU part", "CPU revision",
+})
+
+
+class TileChoices:
+    """One small JSON file for each convolution, instruction set, processor and version of the kernels' source.
+
+    A choice is thus never out of date. Files are written whole or not at all; a folder that cannot be written, or a
+    damaged file, means that the model of the cycles decides.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "tiles"
+
+    def find(self, kernel: Convolution, isa: InstructionSet) -> Tile | None:
+        """The measured tile of a convolution, whatever tile it has now; None where none was measured."""
+        try:
+            entry = json.loads(self._path(kernel, isa).read_text(encoding="utf-8"))
+            pixels, vectors = entry["pixels"], entry["vectors"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        fits = all(type(size) is int and size >= 1 for size in (pixels, vectors))
+        return Tile(pixels, vectors) if fits and pixels * vectors <= isa.registers else None
+
+    def keep(self, kernel: Convolution, isa: InstructionSet, tile: Tile, nanoseconds: float) -> None:
+        """Remember a convolution's tile, and for people the time that it took."""
+        entry = {
+            "kernel": repr(without_tile(kernel)), "instruction_set": isa.name, "processor": processor(),
+            "pixels": tile.pixels, "vectors": tile.vectors, "nanoseconds": round(nanoseconds),
+        }
+        path = self._path(kernel, isa)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False, encoding="utf-8") as file:
+                json.dump(entry, file, indent=1)
+            os.replace(file.name, path)
+        except OSError:
+            return
+
+    def _path(self, kernel: Convolution, isa: InstructionSet) -> Path:
+        text = "\n".join((repr(without_tile(kernel)), isa.name, processor(), source_digest(Convolution)))
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+
+@cache
+def processor() -> str:
+    """What tells this machine's kind of processor from others."""
+    if not _CPU_INFO.exists():
+        return platform.processor() or platform.machine()
+    first = _CPU_INFO.read_text(encoding="utf-8").split("\n\n")[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    return "; ".join(f"{k.strip()} {v.strip()}" for k, _, v in fields if k.strip() in _IDENTIFYING)
