@@ -19,6 +19,7 @@ from qcompiler.cli.compile_command import compile_command
 from qcompiler.cli.diff_command import diff_command
 from qcompiler.cli.export_command import export_command
 from qcompiler.cli.inspect_command import inspect_command
+from qcompiler.cli.native_command import native_command
 from qcompiler.cli.opt_command import opt_command
 from qcompiler.cli.passes_command import passes_application
 from qcompiler.cli.plugins_command import plugins_command
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.command("compile")(compile_command)
 app.command("run")(run_command)
 app.command("bench")(bench_command)
+app.command("native")(native_command)
 app.command("check")(check_command)
 app.command("inspect")(inspect_command)
 app.command("diff")(diff_command)

@@ -42,7 +42,8 @@ def build_library(graph: Graph, isa: InstructionSet, folder: Path, cache: Kernel
     # The loader takes two libraries of one path for the same.
     path = folder / f"lib{len(list(folder.glob('*.so')))}.so"
     # TVM's entry costs more to compile than most kernels; it has tests of its own.
-    build_shared_library(native_parts(graph, isa, cache), path, find_toolchain(), tvm=False)
+    parts, _ = native_parts(graph, isa, cache)
+    build_shared_library(parts, path, find_toolchain(), tvm=False)
     return NativeLibrary(path)
 
 

@@ -96,7 +96,7 @@ def example_program(interface: Interface) -> str:
     )
     files = " ".join(p.upper() for p in [*inputs, *outputs])
     return f"""\
-/* Runs {name} on one sample. Build: cc example.c lib{name}.a -pthread -o example */
+/* Runs {name} on one sample. Build: cc example_{name}.c lib{name}.a -pthread -lm -o example */
 #include <stdio.h>
 #include <stdlib.h>
 

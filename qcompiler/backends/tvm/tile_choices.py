@@ -7,13 +7,14 @@ import json
 import os
 import platform
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import cache_folder
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
-from qcompiler.backends.tvm.kernels.contraction_geometry import without_tile
+from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
 from qcompiler.backends.tvm.object_code import source_digest
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -61,6 +62,23 @@ class TileChoices:
     def _path(self, kernel: Convolution, isa: InstructionSet) -> Path:
         text = "\n".join((repr(without_tile(kernel)), isa.name, processor(), source_digest(Convolution)))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+
+def with_best_tile(kernel: Convolution, isa: InstructionSet, choices: TileChoices | None = None) -> Convolution:
+    """A convolution with the tile that was measured to be the fastest, else with the one that the model prefers.
+
+    Args:
+        kernel: with any tile.
+        isa: what it will be compiled for.
+        choices: where measured tiles are; the user's by default.
+    """
+    tile = (choices or TileChoices()).find(kernel, isa)
+    return replace(kernel, tile=tile or choose_tile(kernel, isa))
+
+
+def without_tile(kernel: Convolution) -> Convolution:
+    """What convolutions have in common that differ in their tiles only."""
+    return replace(kernel, tile=Tile(1, 1))
 
 
 @cache

@@ -11,10 +11,9 @@ from qcompiler.backends.tvm.graph_lowering import lower_program
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
-from qcompiler.backends.tvm.kernels.contraction_geometry import without_tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, predicted_cycles
 from qcompiler.backends.tvm.selection import check_runs_here
-from qcompiler.backends.tvm.tile_choices import TileChoices
+from qcompiler.backends.tvm.tile_choices import TileChoices, without_tile
 from qcompiler.backends.tvm.tile_timing import time_kernels
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
 from qcompiler.ir import Graph

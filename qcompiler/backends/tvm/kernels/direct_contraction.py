@@ -11,8 +11,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, loop, named, store
-from qcompiler.backends.tvm.lanes import Expr, convert
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
+from qcompiler.backends.tvm.lanes import Expr, convert, spread
 
 Pair = tuple[int, int]
 Triple = tuple[int, int, int]
@@ -146,22 +146,35 @@ class DirectMatmul(Kernel):
         return 8 * prod(self.leading) * self.rows * self.columns * self.terms
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
-        x_zero, w_zero = named(buffers["x_zero_point"][0]), named(buffers["w_zero_point"][0])
-        total = T.alloc_buffer((1,), self.accumulator, scope="local")
+        # Columns side by side in w are computed side by side; otherwise LLVM sums along the terms.
+        lanes = isa.lanes if self.w_strides[-2] == 1 and self.columns >= isa.lanes else 1
         with loop(begin, end) as item:
-            row, rest = item % self.rows, item // self.rows
-            x_start: Expr = row * self.x_strides[-2]
-            w_start: Expr = tirx.const(0, "int32")
-            for size, x_stride, w_stride in reversed(
-                list(zip(self.leading, self.x_strides, self.w_strides, strict=False))
-            ):
-                x_start, w_start = x_start + rest % size * x_stride, w_start + rest % size * w_stride
-                rest = rest // size
-            x_start, w_start = named(x_start), named(w_start)
-            with loop(0, self.columns) as column:
-                store(total, 0, buffers["bias"][column])
-                with loop(0, self.terms) as k:
-                    a = convert(buffers["x"][x_start + k * self.x_strides[-1]], self.accumulator) - x_zero
-                    place = w_start + column * self.w_strides[-2] + k * self.w_strides[-1]
-                    store(total, 0, total[0] + a * (convert(buffers["w"][place], self.accumulator) - w_zero))
-                store(buffers["accumulator"], item * self.columns + column, total[0])
+            x_start, w_start = self._starts(item)
+            with loop(0, -(-self.columns // lanes)) as block:
+                # The last block overlaps the one before; its sums are computed twice, alike.
+                column = named(tirx.min(block * lanes, self.columns - lanes)) if lanes > 1 else block
+                self._sum(buffers, x_start, w_start + column * self.w_strides[-2], column, item * self.columns, lanes)
+
+    def _starts(self, item: Expr) -> tuple[Expr, Expr]:
+        """Where the row of x and the matrix w begin that belong to a row of the result."""
+        rest = item // self.rows
+        x_start: Expr = item % self.rows * self.x_strides[-2]
+        w_start: Expr = tirx.const(0, "int32")
+        axes = list(zip(self.leading, self.x_strides, self.w_strides, strict=False))
+        for size, x_stride, w_stride in reversed(axes):
+            x_start, w_start = x_start + rest % size * x_stride, w_start + rest % size * w_stride
+            rest = rest // size
+        return named(x_start), named(w_start)
+
+    def _sum(
+        self, buffers: Mapping[str, Any], x_start: Expr, w_start: Expr, column: Expr, row: Expr, lanes: int
+    ) -> None:
+        """Sums for ``lanes`` neighbouring columns of one row."""
+        total = T.alloc_buffer((lanes,), self.accumulator, scope="local")
+        x_zero, w_zero = buffers["x_zero_point"][0], spread(buffers["w_zero_point"][0], lanes)
+        store(total, 0, load(buffers["bias"], column, lanes))
+        with loop(0, self.terms) as k:
+            a = convert(buffers["x"][x_start + k * self.x_strides[-1]], self.accumulator) - x_zero
+            w = convert(load(buffers["w"], w_start + k * self.w_strides[-1], lanes), self.accumulator) - w_zero
+            store(total, 0, load(total, 0, lanes) + spread(a, lanes) * w)
+        store(buffers["accumulator"], row + column, load(total, 0, lanes))

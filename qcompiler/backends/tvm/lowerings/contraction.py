@@ -14,7 +14,6 @@ from qcompiler.backends.lowering import lowering
 from qcompiler.backends.tvm.kernel import Kernel
 from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
-from qcompiler.backends.tvm.kernels.contraction_tiles import with_chosen_tile
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_channels as pack_convolution_channels
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
@@ -22,6 +21,7 @@ from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution,
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
 from qcompiler.backends.tvm.lowerings.tail import call_with_steps, epilogue_of, lower_elementwise
 from qcompiler.backends.tvm.regions import Region
+from qcompiler.backends.tvm.tile_choices import with_best_tile
 from qcompiler.ir import Node
 from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.scalar import I8, I32, U8
@@ -97,7 +97,7 @@ def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, epilogu
         packed = dict(zip(names, depthwise.pack(weights[..., 0], bias, zero_point, isa), strict=False))
         pack_channels = partial(depthwise.pack_channels, isa=isa)
     else:
-        kernel = convolution = with_chosen_tile(
+        kernel = convolution = with_best_tile(
             Convolution(
                 height, width, channels, outputs, (kernel_height, kernel_width), op.strides, op.dilations, op.pads,
                 op.groups, activation, epilogue, Tile(1, 1),

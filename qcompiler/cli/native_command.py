@@ -1,0 +1,142 @@
+"""``qcompiler native``."""
+
+from __future__ import annotations
+
+import re
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcompiler.cli.model_options import CpuOption
+from qcompiler.cli.terminal import print_table, progress_bars, readable_size
+from qcompiler.errors import QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.backends.tvm.kernel_cache import KernelCache
+    from qcompiler.pipeline import Progress
+    from qcompiler.program import Program
+
+
+class Kind(StrEnum):
+    """What native code is packed into."""
+
+    SHARED = "shared"
+    STATIC = "static"
+    OBJECTS = "objects"
+
+
+def native_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A compiled program.")],
+    cpu: CpuOption = None,
+    triple: Annotated[
+        str | None,
+        typer.Option(
+            "--triple", metavar="TRIPLE", help="Another machine, as LLVM names it: aarch64-linux-gnu. By default this."
+        ),
+    ] = None,
+    processor: Annotated[
+        str | None,
+        typer.Option("--processor", metavar="NAME", help="That machine's processor, as LLVM names it: cortex-m55."),
+    ] = None,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--kind", help="A shared library within DIR; a static one for C; or object files and sources, to be built "
+            "elsewhere.",
+        ),
+    ] = Kind.SHARED,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR2", help="Folder for a static library or objects.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The program's name in C; by default that of DIR.")
+    ] = None,
+    no_threads: Annotated[
+        bool, typer.Option("--no-threads", help="For a static library or objects: do without POSIX threads.")
+    ] = False,
+) -> None:
+    """Build the native code of a compiled program, again or for another machine."""
+    if kind is Kind.SHARED:
+        _refuse_for_shared(output, name, no_threads=no_threads, processor=processor)
+    elif output is None:
+        raise QCompilerError(f"--kind {kind} needs a folder to write to", fix="--output DIR2")
+    from qcompiler.backends.tvm.kernel_cache import KernelCache
+    from qcompiler.backends.tvm.selection import select_instruction_set
+    from qcompiler.program import load
+
+    start = time.perf_counter()
+    program = load(folder, native=False)
+    cache = KernelCache()
+    isa = select_instruction_set(cpu, triple, processor)
+    with progress_bars() as progress:
+        if output is None:
+            files = _rebuild(program, folder, cpu, triple, cache, progress)
+        else:
+            from qcompiler.backends.tvm.ahead_of_time import write_objects, write_static_library
+
+            write = write_static_library if kind is Kind.STATIC else write_objects
+            called = _c_name(folder.resolve().name if name is None else name, given=name is not None)
+            files = write(
+                program.graph, output, isa, called, threads=not no_threads, cache=cache, progress=progress
+            )
+    rows = [("instruction set", isa.name if isa.executed else f"{isa.name}, which qcompiler's tests never execute")]
+    if triple is not None:
+        rows.append(("machine", triple if processor is None else f"{triple}, {processor}"))
+    rows += [
+        ("kernels", f"{cache.compiled} compiled, {cache.found} from the cache"),
+        ("size", readable_size(sum(file.stat().st_size for file in files))),
+        ("time", f"{time.perf_counter() - start:.1f} s"),
+    ]
+    shown = [file for file in files if file.parent in (folder, output)]
+    inner = len(files) - len(shown)
+    rows += [("files" if i == 0 else "", str(file)) for i, file in enumerate(shown)]
+    if inner:
+        rows.append(("", f"and {inner} kernels"))
+    print_table(rows)
+
+
+def _refuse_for_shared(output: Path | None, name: str | None, *, no_threads: bool, processor: str | None) -> None:
+    given = {
+        "--output": output is not None, "--name": name is not None, "--no-threads": no_threads,
+        "--processor": processor is not None,
+    }
+    for option in (option for option, is_given in given.items() if is_given):
+        raise QCompilerError(
+            f"{option} does not apply to a shared library, which goes into the compiled program's folder",
+            fix=f"leave out {option}, or say --kind static or --kind objects",
+        )
+
+
+def _rebuild(
+    program: Program, folder: Path, cpu: str | None, triple: str | None, cache: KernelCache, progress: Progress
+) -> list[Path]:
+    """The libraries in the program's folder."""
+    from qcompiler.native_code import NO_NATIVE_CODE, build_native_code
+
+    program.native = build_native_code(program.graph, cpu, progress, triple, cache)
+    # Written by a compilation that found no compiler; true no longer.
+    program.warnings = [w for w in program.warnings if not w.startswith(NO_NATIVE_CODE)]
+    program.figures["warnings"] = list(program.warnings)
+    program.save(folder)
+    return [folder / library.name for library in program.native.libraries]
+
+
+def _c_name(text: str, *, given: bool) -> str:
+    """A C identifier.
+
+    Args:
+        text: what it is made of.
+        given: whether the user chose it; it is then taken as it is.
+
+    Raises:
+        QCompilerError: it is none.
+    """
+    name = text if given else re.sub(r"\W", "_", text, flags=re.ASCII)
+    if not given and not re.match(r"[A-Za-z]", name):
+        name = f"program_{name}"
+    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
+        raise QCompilerError(f"--name {text!r} is no name in C", expected="letters, digits and underscores")
+    return name
