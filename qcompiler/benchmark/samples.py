@@ -63,6 +63,7 @@ def random_sample(graph: Graph, seed: int = 0) -> dict[str, Array]:
         if dtype.kind == "f":
             sample[value.name] = rng.normal(size=shape).astype(dtype)
         else:
-            limits = np.iinfo(dtype)
-            sample[value.name] = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+            # Random bits are integers of the whole range.
+            count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            sample[value.name] = np.frombuffer(rng.bytes(count), dtype).reshape(shape)
     return sample

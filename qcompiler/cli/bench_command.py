@@ -14,7 +14,7 @@ from qcompiler.errors import QCompilerError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qcompiler.benchmark import Times
+    from qcompiler.benchmark import Contender, Times
     from qcompiler.native_code import NativeCode
 
     Array = NDArray[Any]
@@ -57,8 +57,9 @@ def bench_command(
     by_count: dict[int, list[Times]] = {}
     with progress_bars() as progress:
         for count in counts:
-            ours = NativeProgram(native, feeds, count)
-            contenders = [ours, OnnxRuntimeModel(against, feeds, count)] if against else [ours]
+            contenders: list[Contender] = [NativeProgram(native, feeds, count)]
+            if against:
+                contenders.append(OnnxRuntimeModel(against, feeds, count))
             by_count[count] = measure(contenders, rounds, progress)
     what = f"the first sample of {data}" if data else "random numbers"
     _print_times(by_count, f"one inference on {what}, batch 1, {native.cpu}")

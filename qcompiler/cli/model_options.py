@@ -26,6 +26,12 @@ CpuOption = Annotated[
         "--cpu", metavar="NAME", help="Instruction set of native code; by default the best one that this machine runs."
     ),
 ]
+TuneOption = Annotated[
+    bool,
+    typer.Option(
+        "--tune", help="Measure which tiles are the fastest for its convolutions here. Later compilations use them too."
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that run native code.")]
 
 

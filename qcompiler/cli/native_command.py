@@ -82,7 +82,8 @@ def native_command(
             files = write(
                 program.graph, output, isa, called, threads=not no_threads, cache=cache, progress=progress
             )
-    rows = [("instruction set", isa.name if isa.executed else f"{isa.name}, which qcompiler's tests never execute")]
+    untried = "" if isa.executed else ", never run on such a processor by qcompiler's own tests"
+    rows = [("instruction set", f"{isa.name}{untried}")]
     if triple is not None:
         rows.append(("machine", triple if processor is None else f"{triple}, {processor}"))
     rows += [

@@ -7,15 +7,17 @@ import importlib
 import pkgutil
 import subprocess
 import tempfile
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from qcompiler.backends.tvm import instruction_sets
-from qcompiler.backends.tvm.host import host_features
+from qcompiler.backends.tvm.host import host_architecture, host_features
 from qcompiler.backends.tvm.instruction_set import INSTRUCTION_SETS, InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
 from qcompiler.backends.tvm.object_code import compile_kernel, symbol_of
@@ -96,13 +98,43 @@ def _function(kernel: Kernel, isa: InstructionSet) -> Any:
     return function
 
 
-def executed_instruction_sets() -> list[InstructionSet]:
-    """All instruction sets whose code tests run."""
+NO_LOOKUPS = ("avx512-vbmi",)
+"""Sets that only add to what table lookups use: other kernels are written in the same way for a set that is tested."""
+
+NO_PRODUCTS = (*NO_LOOKUPS, "sse2")
+"""As above, with those that only add to what sums of products use."""
+
+
+def isa_parameters(but: Collection[str] = ()) -> list[Any]:
+    """Parameters of a test: every instruction set that may be executed; those that this processor lacks are skipped.
+
+    Args:
+        but: names of sets that are left out.
+    """
     for module in pkgutil.iter_modules(instruction_sets.__path__, f"{instruction_sets.__name__}."):
         importlib.import_module(module.name)
-    return [isa for isa in INSTRUCTION_SETS.values() if isa.executed]
+    parameters = []
+    for isa in INSTRUCTION_SETS.values():
+        if isa.executed and isa.name not in but:
+            missing = missing_features(isa)
+            marks = [pytest.mark.skip(reason=f"this processor lacks {missing}")] if missing else []
+            parameters.append(pytest.param(isa, id=isa.name, marks=marks))
+    return parameters
+
+
+def isa_fixture(but: Collection[str] = ()) -> Any:
+    """A fixture that is each of :func:`isa_parameters` in turn; its name is that of the variable it is assigned to."""
+
+    @pytest.fixture(params=isa_parameters(but))
+    def fixture(request: pytest.FixtureRequest) -> InstructionSet:
+        found: InstructionSet = request.param
+        return found
+
+    return fixture
 
 
 def missing_features(isa: InstructionSet) -> str:
     """What this processor lacks to run an instruction set's code; empty where nothing is missing."""
+    if isa.architecture not in ("", host_architecture()):
+        return isa.architecture
     return ", ".join(sorted(set(isa.features) - host_features()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,10 @@ from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.backends import reference
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
-from qcompiler.backends.tvm.library_build import build_shared_library
+from qcompiler.backends.tvm.library_build import RUNTIME, build_shared_library
 from qcompiler.backends.tvm.native_build import native_parts
 from qcompiler.backends.tvm.native_library import NativeLibrary
-from qcompiler.backends.tvm.toolchain import find_toolchain
+from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
 from qcompiler.ir import Graph, Tensor, Value
 
 Array = NDArray[Any]
@@ -36,14 +40,42 @@ def run_reference(graph: Graph, feeds: Feeds) -> tuple[dict[str, Array], list[Ar
     return outputs, [stored[before_dequantize(o.value)] for o in graph.outputs]
 
 
-def build_library(graph: Graph, isa: InstructionSet, folder: Path, cache: KernelCache | None = None) -> NativeLibrary:
+@cache
+def quick_toolchain() -> Toolchain:
+    """The compiler at hand, which compiles the sources that every library holds only once."""
+    found = find_toolchain()
+    return _CompilesOnce(found.compiler, found.archiver, found.triple, found.flags, found.environment)
+
+
+class _CompilesOnce(Toolchain):
+    def compile(
+        self, source: Path, output: Path, includes: Sequence[Path] = (), defines: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        if source.parent != RUNTIME or defines:
+            super().compile(source, output, includes, defines, flags)
+            return
+        kept = _kept_objects() / f"{source.name}.o"
+        if not kept.exists():
+            super().compile(source, kept, includes, defines, flags)
+        shutil.copyfile(kept, output)
+
+
+@cache
+def _kept_objects() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="qcompiler-runtime-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def build_library(graph: Graph, isa: InstructionSet, folder: Path, kernels: KernelCache | None = None) -> NativeLibrary:
     """A program in a library of its own below ``folder``, loaded."""
-    cache = cache or KernelCache(folder / "kernels")
+    kernels = kernels or KernelCache(folder / "kernels")
     # The loader takes two libraries of one path for the same.
     path = folder / f"lib{len(list(folder.glob('*.so')))}.so"
     # TVM's entry costs more to compile than most kernels; it has tests of its own.
-    parts, _ = native_parts(graph, isa, cache)
-    build_shared_library(parts, path, find_toolchain(), tvm=False)
+    parts, _ = native_parts(graph, isa, kernels)
+    build_shared_library(parts, path, quick_toolchain(), tvm=False)
     return NativeLibrary(path)
 
 
@@ -55,7 +87,7 @@ def assert_native_equals_reference(
     *,
     samples: Sequence[int] = (1, 3),
     threads: Sequence[int] = (1, 2),
-    cache: KernelCache | None = None,
+    kernels: KernelCache | None = None,
 ) -> None:
     """Run a program both ways.
 
@@ -66,14 +98,14 @@ def assert_native_equals_reference(
         folder: where libraries go.
         samples: how many samples the runs take.
         threads: how many threads run native code.
-        cache: compiled kernels.
+        kernels: compiled kernels.
 
     Raises:
         AssertionError: some bit differs; names instruction set, threads, samples and output.
     """
     runs = [(count, feeds, run_reference(graph, feeds)) for count, feeds in ((n, feeds_of(n)) for n in samples)]
     for isa in isas:
-        library = build_library(graph, isa, folder, cache)
+        library = build_library(graph, isa, folder, kernels)
         for count, feeds, (outputs, stored) in runs:
             for number in threads:
                 where = f"{isa.name}, {number} threads, {count} samples"

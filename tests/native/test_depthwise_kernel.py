@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_harness import Array, executed_instruction_sets, missing_features, run_kernel
+from kernel_harness import NO_LOOKUPS, Array, isa_fixture, run_kernel
 
 from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
@@ -53,19 +54,14 @@ def depthwise(height: int, width: int, channels: int, window: int, stride: int =
     )
 
 
-@pytest.fixture(params=executed_instruction_sets(), ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    found: InstructionSet = request.param
-    if missing := missing_features(found):
-        pytest.skip(f"this processor lacks {missing}")
-    return found
+isa = isa_fixture(but=NO_LOOKUPS)
 
 
 class Case:
     """A convolution with numbers for it, the ends of their ranges among them."""
 
     def __init__(self, kernel: Depthwise, rng: np.random.Generator) -> None:
-        info = np.iinfo(kernel.stored)
+        info: Any = np.iinfo(kernel.stored)
         self.kernel = kernel
         shape = (kernel.height, kernel.width, kernel.channels)
         self.x = rng.choice([info.min, info.max, 0, *rng.integers(info.min, info.max + 1, 9)], shape)
@@ -109,7 +105,8 @@ class Case:
 def ratios(sums: Array, rng: np.random.Generator) -> Array:
     """Ratios by channel that spread sums over some 600 numbers: a part saturates. Powers of two meet ties."""
     ratio = rng.uniform(100, 600, sums.shape[-1]) / (np.abs(sums).max(axis=(0, 1)) + 1.0)
-    return np.where(rng.random(ratio.shape) < 0.5, np.exp2(np.rint(np.log2(ratio))), ratio).astype(np.float32)
+    mixed = np.where(rng.random(ratio.shape) < 0.5, np.exp2(np.rint(np.log2(ratio))), ratio)
+    return np.asarray(mixed.astype(np.float32))
 
 
 def requantized(sums: Array, ratio: Array, zero_point: int, low: int, high: int) -> Array:
@@ -244,7 +241,7 @@ def test_packing_to_bytes_restores_the_order_of_channels(isa: InstructionSet) ->
 
 def test_parts_cover_all_channels_and_nothing_else(isa: InstructionSet) -> None:
     for channels in range(1, 300):
-        covered = set()
+        covered: set[int] = set()
         for part in parts_of(channels, isa):
             assert part.width * part.rows == isa.register_bytes
             assert len(part.starts) == part.count

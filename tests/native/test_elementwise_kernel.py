@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_harness import Array, executed_instruction_sets, missing_features, run_kernel
+from kernel_harness import NO_PRODUCTS, Array, isa_fixture, run_kernel
 
 from qcompiler.backends.tvm.element import Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.elementwise import Elementwise, elementwise
 from qcompiler.backends.tvm.stages.selection import Identity, Larger, Smaller
 
-# Instruction sets that differ in kernels of other kinds alone are left out.
-ELEMENT_WISE = [isa for isa in executed_instruction_sets() if isa.name != "avx512-vbmi"]
-
-
-@pytest.fixture(params=ELEMENT_WISE, ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    """Every instruction set whose code this machine runs."""
-    found = request.param
-    assert isinstance(found, InstructionSet)
-    if missing := missing_features(found):
-        pytest.skip(f"this processor lacks {missing}")
-    return found
+isa = isa_fixture(but=NO_PRODUCTS)
 
 
 def larger_of(a: Array, b: Array, result: str, shape: tuple[int, ...]) -> Elementwise:

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from kernel_harness import Array, executed_instruction_sets, missing_features, run_kernel
+from kernel_harness import NO_PRODUCTS, Array, isa_fixture, run_kernel
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Kernel
@@ -23,26 +23,10 @@ from qcompiler.backends.tvm.kernels.table import TableLookup
 from qcompiler.backends.tvm.kernels.transpose import Transpose, transpose
 
 
-def runnable(isa: InstructionSet) -> InstructionSet:
-    if missing := missing_features(isa):
-        pytest.skip(f"this processor lacks {missing}")
-    return isa
+lookup_isa = isa_fixture()
 
 
-@pytest.fixture(params=executed_instruction_sets(), ids=lambda isa: str(isa.name))
-def lookup_isa(request: pytest.FixtureRequest) -> InstructionSet:
-    """Every instruction set whose code this machine runs."""
-    return runnable(request.param)
-
-
-# Only its table lookup differs from that of another one.
-MOVING = [isa for isa in executed_instruction_sets() if isa.name != "avx512-vbmi"]
-
-
-@pytest.fixture(params=MOVING, ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    """Instruction sets whose code this machine runs, but for those that move numbers alike."""
-    return runnable(request.param)
+isa = isa_fixture(but=NO_PRODUCTS)
 
 
 def integers(seed: int, shape: tuple[int, ...], dtype: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_harness import Array, executed_instruction_sets, missing_features, run_kernel
+from kernel_harness import NO_PRODUCTS, Array, isa_fixture, run_kernel
 
 from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
@@ -37,12 +37,7 @@ class Centered(Stage):
         return round_to_int32(rounded_product(convert(total - zero_points, "float32"), ratio)) + further
 
 
-@pytest.fixture(params=executed_instruction_sets(), ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    found: InstructionSet = request.param
-    if missing := missing_features(found):
-        pytest.skip(f"this processor lacks {missing}")
-    return found
+isa = isa_fixture(but=NO_PRODUCTS)
 
 
 def numbers(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_harness import Array, executed_instruction_sets, missing_features, run_kernel
+from kernel_harness import NO_PRODUCTS, Array, isa_fixture, run_kernel
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.resize import ResizeBilinear, resize_coordinates
@@ -13,18 +13,7 @@ from qcompiler.numerics import Quantization
 from qcompiler.numerics.interpolation import LitertResizeBilinear
 from qcompiler.numerics.softmax import GemmlowpSoftmax
 
-# Only its table lookup differs from that of another one.
-DIFFERENT = [isa for isa in executed_instruction_sets() if isa.name != "avx512-vbmi"]
-
-
-@pytest.fixture(params=DIFFERENT, ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    """Every instruction set whose code this machine runs."""
-    found = request.param
-    assert isinstance(found, InstructionSet)
-    if missing := missing_features(found):
-        pytest.skip(f"this processor lacks {missing}")
-    return found
+isa = isa_fixture(but=NO_PRODUCTS)
 
 
 def bounds_of(q: Quantization) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from element_runs import element_of, evaluate, node_of, run_element, run_node
-from kernel_harness import Array, executed_instruction_sets, missing_features
+from kernel_harness import NO_PRODUCTS, Array, isa_fixture, isa_parameters
 from numerics.mutation_seeds import SEEDS, Results, binary_results
 
 from qcompiler import numerics
@@ -39,30 +39,19 @@ TRIPLES = [(1.0, 1.0, 2.0), (0.5, 0.25, 1.0), (0.5, 0.5, 0.0625), (0.03, 0.11, 0
 """Scales of two operands and a result: ties in every form, saturation, neither."""
 
 
-# Instruction sets that differ in kernels of other kinds alone are left out.
-ELEMENT_WISE = [isa for isa in executed_instruction_sets() if isa.name != "avx512-vbmi"]
-
-
-@pytest.fixture(params=ELEMENT_WISE, ids=lambda isa: str(isa.name))
-def isa(request: pytest.FixtureRequest) -> InstructionSet:
-    """Every instruction set whose code this machine runs."""
-    found = request.param
-    assert isinstance(found, InstructionSet)
-    if missing := missing_features(found):
-        pytest.skip(f"this processor lacks {missing}")
-    return found
+isa = isa_fixture(but=NO_PRODUCTS)
 
 
 @pytest.fixture(
-    params=[*((isa, False) for isa in ELEMENT_WISE), (ELEMENT_WISE[0], True)],
-    ids=lambda p: f"{p[0].name}-{'scalars' if p[1] else 'vectors'}",
+    params=[
+        pytest.param((*p.values, scalar), id=f"{p.id}-{'scalars' if scalar else 'vectors'}", marks=p.marks)
+        for p in isa_parameters(but=NO_PRODUCTS) for scalar in ((False, True) if p.id == "generic" else (False,))
+    ]
 )
 def isa_and_width(request: pytest.FixtureRequest) -> tuple[InstructionSet, bool]:
     """Instruction sets, and whether numbers are computed one at a time; that code is alike for all of them."""
-    isa, scalar = request.param
-    if missing := missing_features(isa):
-        pytest.skip(f"this processor lacks {missing}")
-    return isa, scalar
+    found: tuple[InstructionSet, bool] = request.param
+    return found
 
 
 def affine_of(q: Quantization, storage: Scalar = I8) -> Affine:

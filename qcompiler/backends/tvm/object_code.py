@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from qcompiler.backends.tvm.code_sources import source_digest
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Kernel
 
@@ -22,7 +22,7 @@ def symbol_of(kernel: Kernel, isa: InstructionSet) -> str:
     It stands for the kernel's fields, the instruction set, the sources that make the code, and TVM's version.
     """
     text = "\n".join(
-        (repr(kernel), isa.name, repr(sorted(isa.llvm_target.items())), source_digest(type(kernel)), _toolchain())
+        (repr(kernel), isa.name, repr(sorted(isa.llvm_target.items())), source_digest(kernel, isa), _toolchain())
     )
     return f"qcompiler_{_snake(type(kernel).__name__)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -75,16 +75,6 @@ def _register_pipeline() -> None:
         return lower, finish, compilation_pipeline.finalize_device_passes
 
     compilation_pipeline.register_tir_pipeline(PIPELINE, pipeline)
-
-
-@cache
-def source_digest(kernel: type[Kernel]) -> str:
-    """A hash of the sources that decide what code a kernel becomes: this package, and the kernel's own module."""
-    files = set(Path(__file__).parent.rglob("*.py")) | {Path(inspect.getfile(kernel))}
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @cache

@@ -126,10 +126,12 @@ int main(int argc, char **argv) {{
 {read}
     qcompiler_pool *pool = qcompiler_pool_create(2);
     const size_t bytes = (size_t){name}_workspace_bytes(pool);
-    void *workspace = aligned_alloc(
-        QCOMPILER_ALIGNMENT, (bytes + QCOMPILER_ALIGNMENT) / QCOMPILER_ALIGNMENT * QCOMPILER_ALIGNMENT);
+    char *memory = malloc(bytes + QCOMPILER_ALIGNMENT);
+    if (!memory) return 1;
+    void *workspace = memory + (QCOMPILER_ALIGNMENT - (uintptr_t)memory % QCOMPILER_ALIGNMENT);
     const int32_t status = {name}_run({", ".join([*inputs, *outputs, "1", "workspace", "pool"])});
     qcompiler_pool_destroy(pool);
+    free(memory);
     if (status) return 1;
 {write}
     return 0;

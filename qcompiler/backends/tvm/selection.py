@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from qcompiler.backends.tvm import instruction_sets as _definitions
 from qcompiler.backends.tvm.host import host_architecture, host_features
@@ -55,12 +56,16 @@ def select_instruction_set(
                 fix="leave out --processor, or --cpu",
             )
         return isa.retargeted(triple)
-    width = {"vector-width": 8 * isa.register_bytes}
+    attributes: dict[str, Any] = {"vector-width": 8 * isa.register_bytes}
+    words = triple.split("-")
+    if words[-1].endswith("hf"):
+        attributes["mfloat-abi"] = "hard"
     if processor is not None:
         _check_processor(triple, processor)
-        return isa.retargeted(triple, mcpu=processor, **width)
-    is_bare = "none" in triple.split("-") or "elf" in triple.split("-")
-    return isa.retargeted(triple, **width, **(_RISCV64 if architecture == "riscv64" and not is_bare else {}))
+        attributes["mcpu"] = processor
+    elif architecture == "riscv64" and "linux" in words:
+        attributes |= _RISCV64
+    return isa.retargeted(triple, **attributes)
 
 
 def architecture_of(triple: str) -> str:
@@ -117,7 +122,7 @@ def check_runs_here(isa: InstructionSet) -> None:
         )
     if not isa.executed:
         raise QCompilerError(
-            f"code for {isa.name} has never been executed by this project's tests", fix=elsewhere
+            f"code for {isa.name} has never been run on a processor by qcompiler's own tests", fix=elsewhere
         )
 
 

@@ -15,7 +15,7 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import cache_folder
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
-from qcompiler.backends.tvm.object_code import source_digest
+from qcompiler.backends.tvm.code_sources import source_digest
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _IDENTIFYING = frozenset({
@@ -60,7 +60,7 @@ class TileChoices:
             return
 
     def _path(self, kernel: Convolution, isa: InstructionSet) -> Path:
-        text = "\n".join((repr(without_tile(kernel)), isa.name, processor(), source_digest(Convolution)))
+        text = "\n".join((repr(without_tile(kernel)), isa.name, processor(), source_digest(kernel, isa)))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 

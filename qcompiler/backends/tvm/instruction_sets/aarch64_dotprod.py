@@ -13,7 +13,10 @@ from qcompiler.backends.tvm.lanes import Expr, call, lanes_of
 
 @instruction_set
 class Aarch64Dotprod(InstructionSet):
-    """Cortex-A55, A76, Neoverse N1 and later; Apple's M1 and later. Never executed by the project's own tests."""
+    """Cortex-A55, A76, Neoverse N1 and later; Apple's M1 and later.
+
+    This project has never run it on such a processor; its tests run it in an emulator where one is installed.
+    """
 
     name = "aarch64-dotprod"
     features: ClassVar[tuple[str, ...]] = ("neon", "dotprod")

@@ -51,11 +51,6 @@ def choose_tile(kernel: Convolution, isa: InstructionSet) -> Tile:
     return candidate_tiles(kernel, isa)[0]
 
 
-def with_chosen_tile(kernel: Convolution, isa: InstructionSet) -> Convolution:
-    """The same convolution with the tile that the model prefers."""
-    return replace(kernel, tile=choose_tile(kernel, isa))
-
-
 def predicted_cycles(kernel: Convolution, tile: Tile, isa: InstructionSet) -> float:
     """Cycles that a convolution takes with a tile, roughly; good for comparing tiles only."""
     tiled = replace(kernel, tile=tile)

@@ -78,8 +78,9 @@ def float_half_even(x: Expr, dtype: str) -> Expr:
         dtype: ``int32`` or ``int64``.
     """
     # One instruction where the processor has one. It follows the current rounding direction, which is to even unless
-    # the program around changes it.
-    return call("llvm.lrint", vector(dtype, lanes_of(x)), x)
+    # the program around changes it. lrint gives a C long, which is shorter than 64 bits on small processors.
+    name = "llvm.lrint" if dtype == "int32" else "llvm.llrint"
+    return call(name, vector(dtype, lanes_of(x)), x)
 
 
 def float_half_away(x: Expr, dtype: str) -> Expr:
