@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from contraction_cases import tail
 from elementwise_cases import any_shape
 from op_writer import OpWriter

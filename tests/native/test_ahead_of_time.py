@@ -18,13 +18,14 @@ import pytest
 from models import model, samples
 
 import qcompiler
+from qcompiler.backends.tvm import code_sources
 from qcompiler.backends.tvm.ahead_of_time import write_objects, write_static_library
 from qcompiler.backends.tvm.element import Step
 from qcompiler.backends.tvm.graph_lowering import lower_program
 from qcompiler.backends.tvm.host import host_architecture
 from qcompiler.backends.tvm.instruction_set import INSTRUCTION_SETS, InstructionSet
 from qcompiler.backends.tvm.kernels.elementwise import elementwise
-from qcompiler.backends.tvm.object_code import assembly, source_digest, symbol_of
+from qcompiler.backends.tvm.object_code import assembly, symbol_of
 from qcompiler.backends.tvm.program_source import write_program
 from qcompiler.backends.tvm.selection import (
     architecture_of,
@@ -215,7 +216,7 @@ def test_the_dot_product_instruction_is_used() -> None:
     program, interface = lower_program(digits().graph, isa)
     kernels = write_program(program, interface).kernels.values()
     found = {type(kernel).__name__: assembly(kernel, isa).count("\tsdot\t") for kernel in kernels}
-    assert found["Convolution"] > 8 and found["Depthwise"] > 8, found
+    assert min(found["Convolution"], found["Depthwise"]) > 8, found
 
 
 @pytest.mark.skipif(
@@ -330,7 +331,7 @@ def test_kernels_are_compiled_anew_when_a_plugin_changes(tmp_path: Path, monkeyp
     )
 
     def symbol() -> str:
-        source_digest.cache_clear()
+        code_sources._digest.cache_clear()
         stage = importlib.import_module("plugin_of_a_test.stage").Adding()
         return symbol_of(elementwise((8,), [("int32", (8,), False)], [Step(stage, (0,))], "int32"), isa)
 

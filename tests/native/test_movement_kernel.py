@@ -22,7 +22,6 @@ from qcompiler.backends.tvm.kernels.movement import (
 from qcompiler.backends.tvm.kernels.table import TableLookup
 from qcompiler.backends.tvm.kernels.transpose import Transpose, transpose
 
-
 lookup_isa = isa_fixture()
 
 

@@ -23,9 +23,9 @@ from qcompiler.ops.binary import Add
 from qcompiler.ops.contraction import Conv2D
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
 from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
+from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceSum
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
-from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceSum
 
 from contraction_cases import contraction, filled, weights_of  # isort: skip
 

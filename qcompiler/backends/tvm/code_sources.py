@@ -23,19 +23,33 @@ _COMPILER = "qcompiler.backends.tvm.object_code"
 
 
 def source_digest(kernel: Kernel, isa: InstructionSet) -> str:
-    """A hash of the sources of a kernel, of all that it holds, of the instruction set, and of what they import.
-
-    Of packages other than this one, such as plugins, all files count.
+    """A hash of :func:`source_files`.
 
     Args:
         kernel: which.
         isa: what it is compiled for.
     """
-    return _digest(frozenset(_definitions(kernel)) | {type(isa)})
+    return _digest(source_files(kernel, isa))
+
+
+def source_files(kernel: Kernel, isa: InstructionSet) -> frozenset[Path]:
+    """The files of a kernel's class, of all that it holds, of the instruction set, and what they import.
+
+    Of packages other than this one, such as plugins, all files count.
+    """
+    return _reached(frozenset(_definitions(kernel)) | {type(isa)})
 
 
 @cache
-def _digest(definitions: frozenset[type]) -> str:
+def _digest(files: frozenset[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _reached(definitions: frozenset[type]) -> frozenset[Path]:
     files: set[Path] = set()
     waiting = _files_of(_COMPILER).union(*map(_sources, definitions))
     while waiting:
@@ -43,10 +57,7 @@ def _digest(definitions: frozenset[type]) -> str:
         if path not in files:
             files.add(path)
             waiting |= _imported(path)
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return frozenset(files)
 
 
 def _definitions(part: object) -> set[type]:

@@ -124,3 +124,14 @@ def held(value: Expr) -> Expr:
     buffer = T.alloc_buffer((lanes,), element(value), scope="local")
     store(buffer, 0, value)
     return load(buffer, 0, lanes)
+
+
+def align_stack(isa: InstructionSet) -> None:
+    """Have LLVM align the stack to vectors.
+
+    It does so for variables alone, not for the vectors that it spills once registers run out; those would straddle
+    cache lines. A prefetch is the cheapest use that keeps a variable.
+    """
+    variable = T.alloc_buffer((1,), f"int32x{isa.lanes}", scope="local")
+    write, locality, data = (tirx.const(n, "int32") for n in (0, 3, 1))
+    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", T.address_of(variable[0]), write, locality, data))

@@ -131,7 +131,9 @@ class ProgramBuilder:
         view = self.view(value)
         buffer = view.buffer
         index = len(self.program.outputs)
-        if buffer.home is Home.WORKSPACE and view.offset == 0 and not self._is_read_beyond(buffer):
+        # A part of a larger buffer is no place to compute the whole of it: the caller's memory holds the part alone.
+        is_whole = view.offset == 0 and buffer.elements == elements(value)
+        if buffer.home is Home.WORKSPACE and is_whole and not self._is_read_beyond(buffer):
             buffer.home, buffer.index = Home.OUTPUT, index
         else:
             buffer = self._buffer(value, Home.OUTPUT, index)

@@ -11,11 +11,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from qcompiler.backends.tvm.code_sources import source_digest
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import cache_folder
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
-from qcompiler.backends.tvm.code_sources import source_digest
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _IDENTIFYING = frozenset({

@@ -17,7 +17,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel import Argument, Role, load, loop, named, store
+from qcompiler.backends.tvm.kernel import Argument, Role, align_stack, load, loop, named, store
 from qcompiler.backends.tvm.kernels.contraction_geometry import ConvolutionGeometry, Tile
 from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Lanes
 from qcompiler.backends.tvm.lanes import Expr, convert, reinterpret, spread, vector
@@ -53,6 +53,7 @@ class Convolution(ConvolutionGeometry):
         )
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
+        align_stack(isa)
         strips, blocks, each = self.strips(isa), self.blocks(isa), self.blocks_each(isa)
         epilogue = self.epilogue.bind(isa, buffers)
         strip_items = self.rows * strips.count

@@ -16,7 +16,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, loop, named
+from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, align_stack, loop, named
 from qcompiler.backends.tvm.kernels.depthwise_layout import (
     VECTORS,
     Part,
@@ -136,7 +136,7 @@ class Depthwise(Kernel):
         return super().prim_func(isa, symbol).with_attr("tirx.noalias", False)
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
-        _align_stack(isa)
+        align_stack(isa)
         results = Results(self.epilogue, isa, buffers)
         parts = parts_of(self.channels, isa)
         blocks, groups = sum(part.count for part in parts), self._row_groups(parts)
@@ -170,14 +170,3 @@ class Depthwise(Kernel):
     def _fill_elements(self, isa: InstructionSet) -> int:
         # As long as a row of the input, since it stands in for rows outside.
         return self.width * self.channels + isa.register_bytes
-
-
-def _align_stack(isa: InstructionSet) -> None:
-    """Have LLVM align the stack to vectors.
-
-    It does so for variables alone, not for the vectors that it spills once registers run out; those would straddle
-    cache lines. A prefetch is the cheapest use that keeps a variable.
-    """
-    variable = T.alloc_buffer((1,), f"int32x{isa.lanes}", scope="local")
-    write, locality, data = (tirx.const(n, "int32") for n in (0, 3, 1))
-    T.evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", T.address_of(variable[0]), write, locality, data))
