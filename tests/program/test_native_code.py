@@ -136,3 +136,14 @@ def test_an_unknown_instruction_set_is_an_error() -> None:
         qcompiler.compile(
             model("residual_cnn"), target="cpu-int8", data=samples("residual_cnn", 4), cpu="avx513"
         )
+
+
+def test_a_table_behind_a_convolution_is_part_of_its_kernel() -> None:
+    """Where the processor looks up bytes in registers; elsewhere it is a pass of its own."""
+    program = compiled("branching_net", "cpu-int8")
+    assert program.native is not None
+    ((_, library),) = program.native.islands
+    assert library is not None
+    sigmoid = [name for name in library.step_names if "Sigmoid_2" in name.split(" + ")]
+    assert len(sigmoid) == 1
+    assert ("Conv_1" in sigmoid[0]) == (program.native.cpu == "avx512-vbmi")

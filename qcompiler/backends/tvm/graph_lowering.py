@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 from qcompiler.analysis.boundary import before_dequantize
+from qcompiler.analysis.sample_order import samples_in_order
 from qcompiler.backends.lowering import find_lowering
 from qcompiler.backends.tvm import lowerings as _lowerings
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder, elements
+from qcompiler.backends.tvm.kernels.table import ByteLookup
 from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
 from qcompiler.backends.tvm.regions import Region, element_of, form_regions
@@ -35,7 +37,7 @@ def lower_program(graph: Graph, isa: InstructionSet) -> tuple[KernelProgram, Int
         builder.add_input(value)
     stored = [before_dequantize(o.value) for o in one.outputs]
     kept = frozenset([*stored, *(o.value for o in one.outputs)])
-    for region in form_regions(one, kept):
+    for region in form_regions(one, kept, isinstance(isa, ByteLookup)):
         lower_region(region, builder)
     for output, integers in zip(one.outputs, stored, strict=True):
         builder.add_output(output.value, integers)
@@ -46,7 +48,7 @@ def one_sample(graph: Graph) -> Graph:
     """A copy of a program for a batch of one, without fused bodies.
 
     Raises:
-        NoLowering: an output does not have the samples along its first axis.
+        NoLowering: an output does not have the samples along its first axis, one after the other.
     """
     symbols = {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, SymbolicDim)}
     if symbols:
@@ -56,6 +58,11 @@ def one_sample(graph: Graph) -> Graph:
                     f"output {output.name!r} does not have the samples along its first axis",
                     found=str(output.value.type), fix="fix the batch with --batch",
                 )
+        if not samples_in_order(graph):
+            raise NoLowering(
+                "the program mixes samples of a batch: a reshape joins an axis with the batch behind it",
+                expected="outputs that hold one sample after the other", fix="fix the batch with --batch",
+            )
     one = clone(graph, dict.fromkeys(symbols, 1))
     inline_bodies(one)
     return one
@@ -70,7 +77,7 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
     root = region.root
     if len(root.results) == 1 and not elements(region.result):
         # Nothing to compute. An op with several results sees to the empty ones itself.
-        builder.result(region.result)
+        builder.result(region.stored)
         return
     if element_of(root) is not None:
         lower_elementwise(region, builder)

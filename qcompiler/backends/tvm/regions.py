@@ -17,6 +17,7 @@ from qcompiler.ir import Graph, Node, Value
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import static_shape
 from qcompiler.ops.constant import Constant, constant_value
+from qcompiler.ops.table import LookupTable
 
 Array = NDArray[Any]
 
@@ -66,6 +67,7 @@ class Region:
         result: what the last one computes.
         inputs: what the steps take. Where the root is not element-wise, input 0 is what its kernel accumulates.
         steps: what happens to each number.
+        table: the op that looks up each 8-bit result of the steps, where the same kernel does that too.
     """
 
     root: Node
@@ -73,6 +75,12 @@ class Region:
     result: Value
     inputs: list[TailInput] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    table: Node | None = None
+
+    @property
+    def stored(self) -> Value:
+        """What the kernel writes to memory."""
+        return self.result if self.table is None else self.table.result
 
     @property
     def label(self) -> str:
@@ -91,7 +99,7 @@ def takes_steps(node: Node) -> bool:
     return find_lowering("tvm-root", node.op) is not None
 
 
-def form_regions(graph: Graph, kept: frozenset[Value]) -> Iterator[Region]:
+def form_regions(graph: Graph, kept: frozenset[Value], with_tables: bool) -> Iterator[Region]:
     """Cut a flat program into regions, in an order in which operands precede their users.
 
     A region goes on while its result has one user, which is element-wise, keeps the shape, and whose other operands
@@ -100,6 +108,7 @@ def form_regions(graph: Graph, kept: frozenset[Value]) -> Iterator[Region]:
     Args:
         graph: without fused bodies and free dimensions.
         kept: values that must stand in memory.
+        with_tables: whether kernels look up 8-bit results before they store them.
     """
     done: set[Node] = set()
     known: set[Value] = set(graph.inputs)
@@ -109,6 +118,8 @@ def form_regions(graph: Graph, kept: frozenset[Value]) -> Iterator[Region]:
         if node in done or isinstance(node.op, Constant):
             continue
         region = _Grower(node, known, kept).grow()
+        if with_tables and region.inputs and element_of(node) is None:
+            _take_table(region, kept)
         done.update(region.nodes)
         known.update(v for n in region.nodes for v in n.results)
         yield region
@@ -186,6 +197,16 @@ class _Grower:
             operands = (*(numbers[v] for v in node.operands), *further)
             numbers[node.result] = len(region.inputs) + len(region.steps)
             region.steps.append(Step(element.stage, operands, element.bounds is not None))
+
+
+def _take_table(region: Region, kept: frozenset[Value]) -> None:
+    """Let a region end in the table lookup that follows it, if all numbers there have 8 bits."""
+    value, user = region.result, region.result.only_user
+    if user is None or value in kept or not isinstance(user.op, LookupTable):
+        return
+    if value.type.storage.bits == user.result.type.storage.bits == 8:
+        region.table = user
+        region.nodes.append(user)
 
 
 def _element(kind: str, node: Node) -> Element | None:

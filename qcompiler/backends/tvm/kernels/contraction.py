@@ -48,7 +48,7 @@ class Convolution(ConvolutionGeometry):
             Argument("bias", "int32", packed, Role.CONSTANT),
             *([Argument("padding", isa.activation, 1, Role.CONSTANT)] if assembles else []),
             *self.epilogue.arguments(isa, results, packed),
-            Argument("y", self.epilogue.result, results, Role.OUTPUT),
+            Argument("y", self.epilogue.stored, results, Role.OUTPUT),
             *([Argument("panel", isa.activation, panel.elements, Role.SCRATCH)] if assembles else []),
         )
 

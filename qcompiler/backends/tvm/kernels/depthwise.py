@@ -120,7 +120,7 @@ class Depthwise(Kernel):
             Argument("bias", "int32", blocks * isa.register_bytes, Role.CONSTANT),
             *fill,
             *self.epilogue.arguments(isa, rows * columns * self.channels, blocks * isa.register_bytes),
-            Argument("y", self.epilogue.result, rows * columns * self.channels, Role.OUTPUT),
+            Argument("y", self.epilogue.stored, rows * columns * self.channels, Role.OUTPUT),
         )
 
     def items(self, isa: InstructionSet) -> int:

@@ -13,7 +13,8 @@ from tvm import tirx
 from qcompiler.backends.tvm.element import Step, evaluate
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Role, load, named, store
-from qcompiler.backends.tvm.lanes import Expr, convert, element, lanes_of, literal_like, part, spread
+from qcompiler.backends.tvm.kernels.table import ENTRIES, ByteLookup, table_registers
+from qcompiler.backends.tvm.lanes import Expr, convert, element, lanes_of, literal_like, part, reinterpret, spread
 
 
 class InputKind(Enum):
@@ -51,11 +52,19 @@ class Epilogue:
         inputs: further inputs of the steps.
         result: format of the results. Those of 8 bits are saturated, so that a last step whose limits are the whole
             range of the format can do without them.
+        table: format of the entries that stand for 8-bit results in memory, 256 in the order of ``result``'s numbers,
+            for instruction sets that look up bytes; empty where results are stored as they are.
     """
 
     steps: tuple[Step, ...]
     inputs: tuple[EpilogueInput, ...]
     result: str
+    table: str = ""
+
+    @property
+    def stored(self) -> str:
+        """Format of what is stored."""
+        return self.table or self.result
 
     def arguments(self, isa: InstructionSet, elements: int, channels: int, pixels: int = 1) -> Iterator[Argument]:
         """The inputs' buffers, ``input_1`` and so on.
@@ -74,6 +83,8 @@ class Epilogue:
             }
             role = Role.INPUT if entry.kind is InputKind.TENSOR else Role.CONSTANT
             yield Argument(f"input_{number}", entry.dtype, size[entry.kind], role)
+        if self.table:
+            yield Argument("table", self.table, ENTRIES, Role.CONSTANT)
 
     def bind(self, isa: InstructionSet, buffers: Mapping[str, Any]) -> BoundEpilogue:
         """Load what all accumulators share; call it once, before any loop."""
@@ -119,6 +130,7 @@ class BoundEpilogue:
             n: named(load(buffer, 0)) for n, (entry, buffer) in enumerate(self.inputs, 1)
             if entry.kind is InputKind.SCALAR
         }
+        self.table = table_registers(isa, buffers["table"], epilogue.result) if epilogue.table else []
         self.steps = epilogue.steps
         self.low_high: tuple[Expr, Expr] | None = None
         if self.steps and self.steps[-1].limited and all(i in self.scalars for i in self.steps[-1].operands[-2:]):
@@ -149,7 +161,13 @@ class BoundEpilogue:
         if fits and self.low_high is not None:
             low, high = (spread(convert(bound, result), lanes_of(packed)) for bound in self.low_high)
             packed = named(tirx.max(tirx.min(packed, high), low))
-        return packed
+        return named(self._looked_up(packed)) if self.table else packed
+
+    def _looked_up(self, packed: Expr) -> Expr:
+        assert isinstance(self.isa, ByteLookup)
+        count = lanes_of(packed)
+        found = self.isa.look_up(self.table, reinterpret(f"uint8x{count}", packed))
+        return reinterpret(f"{self.epilogue.table}x{count}", found)
 
     def pack_to_bytes(self, vectors: Sequence[Expr]) -> Expr:
         """Four vectors of results as bytes, in order; kernels whose accumulators are permuted restore it here."""

@@ -202,7 +202,7 @@ class SumPool(Kernel):
         return (
             Argument("x", self.stored, shape.height * shape.width * channels + beyond, Role.INPUT),
             *self.epilogue.arguments(isa, pixels * channels, channels + isa.lanes - 1, pixels),
-            Argument("y", self.epilogue.result, pixels * channels, Role.OUTPUT),
+            Argument("y", self.epilogue.stored, pixels * channels, Role.OUTPUT),
         )
 
     def items(self, isa: InstructionSet) -> int:

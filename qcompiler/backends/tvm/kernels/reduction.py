@@ -89,7 +89,7 @@ class Reduction(Kernel):
         return (
             Argument("x", self.stored, size + beyond, Role.INPUT),
             *self.epilogue.arguments(isa, self._results, self._channels + isa.lanes - 1),
-            Argument("y", self.epilogue.result, self._results, Role.OUTPUT),
+            Argument("y", self.epilogue.stored, self._results, Role.OUTPUT),
         )
 
     def items(self, isa: InstructionSet) -> int:

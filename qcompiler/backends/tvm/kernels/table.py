@@ -66,7 +66,7 @@ class TableLookup(Kernel):
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
         bytes_only = np.dtype(self.result).itemsize == 1
         fast = isinstance(isa, ByteLookup) and bytes_only and self.elements >= isa.register_bytes
-        registers = self._table_registers(isa, buffers) if fast else []
+        registers = table_registers(isa, buffers["table"], self.source) if fast else []
         with loop(begin, end) as item:
             # The last item is moved back to end with the tensor.
             start = named(tirx.min(item * self._per_item, self.elements - self._per_item))
@@ -80,13 +80,6 @@ class TableLookup(Kernel):
                     index = convert(load(buffers["x"], start + i), "int32") - int(np.iinfo(self.source).min)
                     store(buffers["y"], start + i, load(buffers["table"], index))
 
-    def _table_registers(self, isa: InstructionSet, buffers: Mapping[str, Any]) -> list[Expr]:
-        size = isa.register_bytes
-        parts = [load(buffers["table"], tirx.const(i, "int32"), size) for i in range(0, ENTRIES, size)]
-        parts = [named(reinterpret(f"int8x{size}", p)) for p in parts]
-        # A signed number's bits are those of its distance from the lowest, with the top one inverted.
-        return parts if self.source == "uint8" else parts[len(parts) // 2 :] + parts[: len(parts) // 2]
-
     def _look_up_vector(
         self, isa: InstructionSet, buffers: Mapping[str, Any], registers: Sequence[Expr], offset: Expr, lanes: int
     ) -> None:
@@ -94,3 +87,12 @@ class TableLookup(Kernel):
         indices = reinterpret(f"uint8x{lanes}", load(buffers["x"], offset, lanes))
         found = isa.look_up(registers, named(indices))
         store(buffers["y"], offset, reinterpret(f"{self.result}x{lanes}", found))
+
+
+def table_registers(isa: InstructionSet, table: Any, source: str) -> list[Expr]:
+    """A table of 256 bytes in registers, in the order in which the bits of a number of format ``source`` pick."""
+    size = isa.register_bytes
+    parts = [load(table, tirx.const(i, "int32"), size) for i in range(0, ENTRIES, size)]
+    parts = [named(reinterpret(f"int8x{size}", p)) for p in parts]
+    # A signed number's bits are those of its distance from the lowest, with the top one inverted.
+    return parts if source == "uint8" else parts[len(parts) // 2 :] + parts[: len(parts) // 2]

@@ -19,6 +19,7 @@ from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution, DirectMatmul
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.lowerings.table import lower_lookup
 from qcompiler.backends.tvm.lowerings.tail import call_with_steps, epilogue_of, lower_elementwise
 from qcompiler.backends.tvm.regions import Region
 from qcompiler.backends.tvm.tile_choices import with_best_tile
@@ -52,6 +53,8 @@ def lower_contraction(region: Region, builder: ProgramBuilder) -> None:
         _lower_direct_convolution(root, builder, accumulator, region.label)
     if region.steps:
         lower_elementwise(region, builder, accumulator)
+    if region.table is not None:
+        lower_lookup(region.table, builder)
 
 
 def _fast_weights(node: Node) -> Array | None:

@@ -110,7 +110,8 @@ def lower_pad(node: Node, builder: ProgramBuilder) -> None:
     if op.mode == "constant":
         value = builder.constant(np.asarray([op.fill(source.type)], dtype))
         builder.call(Fill(prod(target), dtype), [value, result], layers(node))
-        builder.call(box_copy(shape, target, op.before, dtype), [builder.view(source), result], layers(node))
+        if prod(shape):
+            builder.call(box_copy(shape, target, op.before, dtype), [builder.view(source), result], layers(node))
         return
     axes = [i for i, (low, high) in enumerate(zip(op.before, op.after, strict=True)) if low or high]
     if not axes:

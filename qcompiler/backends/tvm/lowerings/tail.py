@@ -15,6 +15,7 @@ from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, Inp
 from qcompiler.backends.tvm.regions import Region, TailInput
 from qcompiler.ir import Node, Value
 from qcompiler.ir.dimension import static_shape
+from qcompiler.ops.table import LookupTable
 
 Array = NDArray[Any]
 
@@ -30,7 +31,8 @@ def epilogue_of(region: Region) -> Epilogue | None:
     )
     if None in kinds:
         return None
-    return Epilogue(tuple(region.steps), entries, str(region.result.type.storage.dtype))
+    table = "" if region.table is None else str(region.stored.type.storage.dtype)
+    return Epilogue(tuple(region.steps), entries, str(region.result.type.storage.dtype), table)
 
 
 def call_with_steps(
@@ -52,7 +54,10 @@ def call_with_steps(
         samples: how many the operand holds.
     """
     shape = static_shape(region.result.type.shape)
-    found = {**views, "y": builder.result(region.result)}
+    found = {**views, "y": builder.result(region.stored)}
+    if region.table is not None:
+        assert isinstance(region.table.op, LookupTable)
+        found["table"] = builder.constant(region.table.op.table.array)
     moving = {"x": prod(static_shape(region.root.operands[0].type.shape)), "y": prod(shape)}
     for number, entry in enumerate(region.inputs[1:], 1):
         name, kind, array = f"input_{number}", entry.kind(shape), entry.array

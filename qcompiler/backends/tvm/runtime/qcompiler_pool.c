@@ -1,4 +1,7 @@
 /* Threads that share the pieces of one region of work at a time. */
+#ifdef __linux__
+#define _GNU_SOURCE /* sched_getcpu */
+#endif
 #include "qcompiler_runtime.h"
 
 #ifdef QCOMPILER_NO_THREADS
@@ -26,6 +29,7 @@ uint64_t qcompiler_clock(void) { return 0; }
 #else
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -44,6 +48,8 @@ struct worker {
     qcompiler_pool *pool;
     int32_t number;
     pthread_t thread;
+    /* Where it last began to work. */
+    _Atomic int32_t processor;
 };
 
 struct qcompiler_pool {
@@ -63,6 +69,8 @@ struct qcompiler_pool {
     _Alignas(64) _Atomic int32_t sleepers;
     _Atomic int32_t stopping;
     _Atomic int32_t busy;
+    /* Where the caller last opened a region. */
+    _Atomic int32_t caller_processor;
     pthread_mutex_t mutex;
     pthread_cond_t opened, done;
     pid_t process;
@@ -86,6 +94,22 @@ static void pause_briefly(void) {
         __asm__ volatile("");
 #endif
     }
+}
+
+/* The processor that this thread runs on, as far as the system tells; -1 where it does not. */
+static int32_t this_processor(void) {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Between two looks of a waiting thread. On the processor of a thread that it waits for, it gives way: it would keep
+ * that thread from working. Systems put two threads on one processor when the others are busy. */
+static void give_way_or_pause(int gives_way) {
+    if (gives_way) sched_yield();
+    else pause_briefly();
 }
 
 static uint32_t unclaimed(uint64_t open) { return (uint32_t)open; }
@@ -126,7 +150,9 @@ static void wait_for_region(qcompiler_pool *pool, uint32_t seen) {
     do {
         if (region(atomic_load_explicit(&pool->open, memory_order_acquire)) != seen) return;
         if (atomic_load_explicit(&pool->stopping, memory_order_relaxed)) return;
-        pause_briefly();
+        const int32_t processor = this_processor();
+        give_way_or_pause(
+            processor >= 0 && processor == atomic_load_explicit(&pool->caller_processor, memory_order_relaxed));
     } while (qcompiler_clock() < give_up);
     /* Whoever opens a region looks at `sleepers` after it has opened: either that is seen here, or this there. */
     atomic_fetch_add(&pool->sleepers, 1);
@@ -138,21 +164,30 @@ static void wait_for_region(qcompiler_pool *pool, uint32_t seen) {
 }
 
 static void *worker_main(void *argument) {
-    const struct worker *self = argument;
+    struct worker *self = argument;
     qcompiler_pool *pool = self->pool;
     while (!atomic_load(&pool->stopping)) {
         const uint32_t seen = region(atomic_load_explicit(&pool->open, memory_order_acquire));
+        atomic_store_explicit(&self->processor, this_processor(), memory_order_relaxed);
         work(pool, self->number);
         wait_for_region(pool, seen);
     }
     return NULL;
 }
 
+/* Whether a worker shares the calling thread's processor. */
+static int has_worker_here(const qcompiler_pool *pool) {
+    const int32_t processor = this_processor();
+    for (int32_t i = 0; processor >= 0 && i + 1 < pool->threads; i++)
+        if (atomic_load_explicit(&pool->workers[i].processor, memory_order_relaxed) == processor) return 1;
+    return 0;
+}
+
 static void wait_until_finished(qcompiler_pool *pool, int32_t pieces) {
     if (atomic_load_explicit(&pool->finished, memory_order_acquire) == pieces) return;
     const uint64_t give_up = qcompiler_clock() + QCOMPILER_SPIN_NANOSECONDS;
     do {
-        pause_briefly();
+        give_way_or_pause(has_worker_here(pool));
         if (atomic_load_explicit(&pool->finished, memory_order_acquire) == pieces) return;
     } while (qcompiler_clock() < give_up);
     atomic_store(&pool->caller_sleeps, 1);
@@ -177,6 +212,7 @@ void qcompiler_parallel(qcompiler_pool *pool, qcompiler_step step, const void *f
     atomic_store_explicit(&pool->items, items, memory_order_relaxed);
     atomic_store_explicit(&pool->piece, piece, memory_order_relaxed);
     atomic_store_explicit(&pool->pieces, pieces, memory_order_relaxed);
+    atomic_store_explicit(&pool->caller_processor, this_processor(), memory_order_relaxed);
     atomic_store(&pool->open, number | (uint32_t)pieces);
     /* A forked process has none of the threads, and its copy of the condition variable waits for them. */
     if (atomic_load(&pool->sleepers) && pool->process == getpid()) {
@@ -206,6 +242,7 @@ qcompiler_pool *qcompiler_pool_create(int32_t threads) {
     atomic_init(&pool->sleepers, 0);
     atomic_init(&pool->stopping, 0);
     atomic_init(&pool->busy, 0);
+    atomic_init(&pool->caller_processor, -1);
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->opened, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -215,6 +252,7 @@ qcompiler_pool *qcompiler_pool_create(int32_t threads) {
         struct worker *worker = &pool->workers[pool->threads - 1];
         worker->pool = pool;
         worker->number = pool->threads;
+        atomic_init(&worker->processor, -1);
         if (pthread_create(&worker->thread, NULL, worker_main, worker)) break;
         pool->threads++;
     }
