@@ -50,7 +50,8 @@ def test_a_saved_program_runs_its_native_code(tmp_path: Path) -> None:
     feeds = samples("residual_cnn", 5, seed=7)
     program.save(tmp_path / "build")
     loaded = load(tmp_path / "build")
-    assert loaded.native is not None and loaded.native.libraries == [tmp_path / "build" / "lib.so"]
+    assert loaded.native is not None
+    assert loaded.native.libraries == [tmp_path / "build" / "lib.so"]
     assert_equal(loaded.run(feeds), program.run(feeds, backend="reference"))
     # Saved where it was loaded from, and elsewhere.
     loaded.save(tmp_path / "build")
@@ -110,7 +111,8 @@ def test_the_host_runs_what_the_target_lacks() -> None:
     )
     program = qcompiler.compile(model("pooling_net"), target=poorer, data=samples("pooling_net", 16), native=True)
     assert program.coverage.host_nodes >= 3
-    assert program.native is not None and len(program.native.libraries) >= 2
+    assert program.native is not None
+    assert len(program.native.libraries) >= 2
     feeds = samples("pooling_net", 9, seed=3)
     for quantized in (False, True):
         assert_equal(program.run(feeds, quantized, threads=2), program.run(feeds, quantized, backend="reference"))
@@ -127,7 +129,8 @@ def test_without_a_compiler_the_reference_runs_the_program(monkeypatch: pytest.M
     )
     assert program.native is None
     (warning,) = (w for w in program.warnings if "native" in w)
-    assert "no C compiler was found" in warning and "reference interpreter" in warning
+    assert "no C compiler was found" in warning
+    assert "reference interpreter" in warning
     assert program.run(samples("residual_cnn", 1))
 
 
