@@ -19,7 +19,7 @@ from qcompiler.compare import sqnr_db
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
 from qcompiler.ir import Graph, Node, clone, read_program, verify, walk
-from qcompiler.native_code import NO_NATIVE_CODE
+from qcompiler.native_code import NO_NATIVE_CODE, check_instruction_set
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
@@ -84,6 +84,9 @@ def compile(
     """
     plugins.load()
     chosen = target if isinstance(target, Target) else load_target(target)
+    natively = chosen.descriptor.native if native is None else native
+    if natively and cpu is not None:
+        check_instruction_set(cpu)
     steps = Pipeline.parse(chosen.descriptor.pipeline if pipeline is None else pipeline)
     original = read_model(model, batch=batch, shapes=shapes)
     samples = None if data is None else open_data(data, original)
@@ -105,7 +108,7 @@ def compile(
             f"calibration ran in numpy, slowly: no lowering gives an ONNX form of {', '.join(sorted(slow))}"
         )
     program = Program(graph, warnings=context.warnings)
-    if native or (native is None and chosen.descriptor.native):
+    if natively:
         _compile_natively(program, cpu, required=bool(native), progress=progress)
     program.figures = _figures(original, program, chosen, expected)
     if check is not None and check.found is not None:

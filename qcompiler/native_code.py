@@ -94,6 +94,17 @@ def _keep_stored(graph: Graph, stored: dict[str, Array]) -> reference.Observe:
     return observe
 
 
+def check_instruction_set(cpu: str) -> None:
+    """Refuse an instruction set whose code this machine cannot run.
+
+    Raises:
+        QCompilerError: it cannot, or there is none of that name.
+    """
+    from qcompiler.backends.tvm.selection import check_runs_here, select_instruction_set
+
+    check_runs_here(select_instruction_set(cpu))
+
+
 def build_native_code(
     graph: Graph,
     cpu: str | None = None,

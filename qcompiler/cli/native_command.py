@@ -136,8 +136,13 @@ def _c_name(text: str, *, given: bool) -> str:
         QCompilerError: it is none.
     """
     name = text if given else re.sub(r"\W", "_", text, flags=re.ASCII)
-    if not given and not re.match(r"[A-Za-z]", name):
-        name = f"program_{name}"
-    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
-        raise QCompilerError(f"--name {text!r} is no name in C", expected="letters, digits and underscores")
+    # Names that begin so are the runtime's.
+    is_free = not name.startswith("qcompiler")
+    if not given and not (re.match("[A-Za-z]", name) and is_free):
+        name, is_free = f"program_{name}", True
+    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII) or not is_free:
+        raise QCompilerError(
+            f"--name {text!r} cannot be used in C", expected="letters, digits and underscores, a letter first; "
+            "names that begin with 'qcompiler' are the runtime's",
+        )
     return name

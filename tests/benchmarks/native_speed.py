@@ -12,10 +12,7 @@ own input; LiteRT takes it as NHWC, its own layout, and so is spared a transpose
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +25,11 @@ from rich.table import Table
 from suite import load_suite
 
 import qcompiler
+from qcompiler.benchmark import Times, measure
 
 Array = NDArray[Any]
 
 CASES = ("efflite0", "resnet20", "resnet8", "kws", "vww")
-TURN_SECONDS = 0.04
-"""Timed runs of one turn take about this long, and at least three are made."""
-WARM_UP_SECONDS = 0.015
-PAUSE_SECONDS = 0.05
-"""ONNX Runtime's and XNNPACK's threads spin for some milliseconds after a run; on few cores that is their successor's
-time."""
 
 
 class Ours:
@@ -68,60 +60,20 @@ class Ours:
         return result
 
 
-@dataclass
-class Times:
-    """Seconds of a contender's timed runs."""
-
-    contender: Contender
-    seconds: list[float] = field(default_factory=list)
-
-    def turn(self) -> None:
-        run, clock = self.contender.run, time.perf_counter
-        # Not by sleeping: a core that was idle runs slower for tens of milliseconds (measured: up to 1.6 times).
-        wait_until = clock() + PAUSE_SECONDS
-        while clock() < wait_until:
-            pass
-        warm_up_until = clock() + WARM_UP_SECONDS
-        while clock() < warm_up_until:
-            run()
-        turn_until, runs = clock() + TURN_SECONDS, 0
-        while runs < 3 or clock() < turn_until:
-            started = clock()
-            run()
-            self.seconds.append(clock() - started)
-            runs += 1
-
-    @property
-    def median(self) -> float:
-        return 1e3 * statistics.median(self.seconds)
-
-    @property
-    def minimum(self) -> float:
-        return 1e3 * min(self.seconds)
-
-
-def measure(contenders: list[Contender], rounds: int) -> list[Times]:
-    """Time the contenders in turns."""
-    times = [Times(c) for c in contenders]
-    for number in range(rounds):
-        shift = number % len(times)
-        for entry in times[shift:] + times[:shift]:
-            entry.turn()
-    return times
-
-
-def add_rows(table: Table, name: str, threads: int, times: list[Times], expected: Array) -> None:
+def add_rows(
+    table: Table, name: str, threads: int, contenders: list[Contender], times: list[Times], expected: Array
+) -> None:
     """A row for each contender; the first is ours."""
     baselines = times[1:]
-    for entry in times:
+    for contender, entry in zip(contenders, times, strict=True):
         median = minimum = ""
         if entry is times[0]:
             median = f"{min(t.median for t in baselines) / entry.median:.2f}"
             minimum = f"{min(t.minimum for t in baselines) / entry.minimum:.2f}"
-        error = entry.contender.output().reshape(expected.shape) - expected
+        error = contender.output().reshape(expected.shape) - expected
         noise = float(np.square(error).mean() / np.square(expected).mean())
         table.add_row(
-            name, str(threads), entry.contender.name, f"{entry.median:.3f}", f"{entry.minimum:.3f}", median, minimum,
+            name, str(threads), contender.name, f"{entry.median:.3f}", f"{entry.minimum:.3f}", median, minimum,
             f"{100 * noise**0.5:.1f}",
         )
     table.add_section()
@@ -153,8 +105,8 @@ def main() -> None:
             program = qcompiler.compile(case.model, target=options.target, data=case.calib, native=True)
             baselines = Baselines(case, Path(folder))
             for threads in options.threads:
-                contenders = [Ours(program, sample, threads), *baselines.contenders(threads)]
-                add_rows(table, name, threads, measure(contenders, options.rounds), expected)
+                contenders: list[Contender] = [Ours(program, sample, threads), *baselines.contenders(threads)]
+                add_rows(table, name, threads, contenders, measure(contenders, options.rounds), expected)
     Console(width=110).print(table)
 
 

@@ -13,6 +13,7 @@ import pytest
 from cli.command_line import descriptor_with, images, invoke, refuse, succeed, write_target
 from qcompiler.backends.tvm import toolchain
 from qcompiler.backends.tvm.host import host_architecture
+from qcompiler.pipeline import Pipeline
 from qcompiler.program import load
 
 COMPILE = ("compile", "model.onnx", "--target", "tpu-int8", "--data", "calib.npz")
@@ -97,6 +98,10 @@ def test_a_static_library_is_called_after_the_program() -> None:
     Path("build").rename("2nd try")
     succeed("native", "2nd try", "--kind", "static", "--output", "d")
     assert Path("d/libprogram_2nd_try.a").exists()
+    Path("2nd try").rename("qcompiler")
+    succeed("native", "qcompiler", "--kind", "static", "--output", "d")
+    assert Path("d/libprogram_qcompiler.a").exists()
+    Path("qcompiler").rename("2nd try")
     succeed("native", "2nd try", "--kind", "static", "--output", "d", "--name", "classifier", "--no-threads")
     assert "int32_t classifier_run(" in Path("d/classifier.h").read_text()
 
@@ -129,6 +134,7 @@ def test_objects_for_another_machine_need_no_compiler() -> None:
         (["--triple", "thumbv7em-none-eabi", "--processor", "cortex-m4"], ("--processor", "--kind objects")),
         (["--kind", "static", "-o", "c", "--processor", "cortex-m4"], ("'cortex-m4'", "--triple")),
         (["--kind", "static", "-o", "c", "--name", "my-net"], ("'my-net'", "letters")),
+        (["--kind", "static", "-o", "c", "--name", "qcompiler"], ("'qcompiler'", "the runtime's")),
         (["--kind", "static", "-o", "calib.npz"], ("calib.npz",)),
     ],
 )
@@ -140,7 +146,13 @@ def test_options_that_do_not_fit(options: list[str], naming: tuple[str, ...]) ->
 @pytest.mark.skipif(host_architecture() == "aarch64", reason="this machine is no other one")
 def test_code_that_this_machine_cannot_run_needs_a_machine() -> None:
     compiled()
-    refuse("native", "build", "--cpu", "aarch64-dotprod", naming=("aarch64-dotprod", "--triple"))
+    for command in (("native", "build"), (*COMPILE, "-o", "other", "--native")):
+        refuse(*command, "--cpu", "aarch64-dotprod", naming=("cannot run code for aarch64-dotprod", "--triple"))
+
+
+def test_a_wrong_instruction_set_is_found_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "run", lambda *arguments: pytest.fail("the pipeline ran"))
+    refuse(*COMPILE, "-o", "build", "--native", "--cpu", "avx513", naming=("unknown instruction set 'avx513'",))
 
 
 @pytest.mark.parametrize("content", [None, "text"])

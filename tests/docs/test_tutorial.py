@@ -44,13 +44,29 @@ def test_the_compiled_program_is_exact_and_accurate(followed: Followed) -> None:
     """Numbers that the comparison with the page leaves out."""
     environment, printed = followed
     assert "= tern_shift_sum" in (environment.folder / "out" / "program.qir").read_text()
-    (scores,) = printed["python score.py out"]
+    scores, natively = printed["python score.py out"]
+    assert natively == scores
     accuracy = {name: float(value) for name, value in re.findall(r"^(float|integer) +([\d.]+)%", scores, re.MULTILINE)}
     assert accuracy["float"] > 96
     assert abs(accuracy["integer"] - accuracy["float"]) < 0.5
     (finer,) = printed["python score.py finer"]
     pooled, pooled_finer = (float(re.findall(r"Pool_output_0 +([\d.]+) dB", text)[0]) for text in (scores, finer))
     assert pooled_finer > pooled + 0.5
+
+
+def test_the_op_runs_natively(followed: Followed) -> None:
+    """Its program, equal to the reference; and loading the plugin does not load TVM."""
+    environment, printed = followed
+    refused, built = printed["qcompiler native out"]
+    assert "has no form of op 'tern_shift_sum'" in refused
+    assert "out/lib.so" in built
+    (same,) = printed["python same.py"]
+    assert same.startswith("100% of 2000")
+    loaded = environment.run(
+        "python -c 'import sys, qcompiler.plugins as p; p.load(); print(\"tern_dsp.native\" in sys.modules, "
+        "\"tvm\" in sys.modules, \"tern_dsp.shift_stage\" in sys.modules)'"
+    )
+    assert loaded.stdout.split() == ["True", "False", "False"], loaded.stdout
 
 
 def test_the_installed_package_is_the_one_that_runs(followed: Followed) -> None:

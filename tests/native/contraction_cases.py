@@ -186,10 +186,10 @@ def dynamic_matmul(w: OpWriter) -> Value:
     rows, terms, columns = w.size(9), w.size(40), w.size(30)
     op = Matmul(w.maybe())
     matrix = (columns, terms) if op.transpose_b else (terms, columns)
-    left, right = ((w.batch, *(w.pick(1, d) for d in extra)) for _ in range(2))
+    left, right = ([w.batch, *(w.pick(1, d) for d in extra)] for _ in range(2))
     if w.maybe(4):
         right = right[int(w.rng.integers(0, len(right) + 1)) :]
-    both: tuple[Any, ...] = ((*left, rows, terms), (*right, *matrix))
+    both = (*left, rows, terms), (*right, *matrix)
     x, y = (w.input(shape, w.activation(w.storage())) for shape in both)
     types = [x.type, y.type]
     shape = op.infer_shapes(types)[0]
@@ -200,6 +200,7 @@ def fused_kernel(w: OpWriter) -> Value:
     """A convolution or matrix product with bias, requantize and clamp in the body of one node."""
     op: Any = w.pick(Conv2D(pads=(1, 1, 1, 1), layout="NHWC"), Matmul(), Matmul(True))
     inside, outputs = w.size(20), w.size(20)
+    shape: tuple[int, ...]
     if isinstance(op, Conv2D):
         x, shape = w.input((w.batch, 5, 6, inside), w.activation()), (outputs, 3, 3, inside)
     else:

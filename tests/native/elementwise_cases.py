@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from contraction_cases import binary, table
-from op_writer import FORMS, OpWriter, per_channel
+from op_writer import FORMS, SHARED_FORMS, OpWriter, per_channel
 
 from qcompiler.ir import Affine, Arithmetic, Value
 from qcompiler.ir.dimension import Dim
 from qcompiler.ir.scalar import F32, I8, I16, I32, U8
-from qcompiler.ops.binary import Maximum, Minimum
+from qcompiler.ops.binary import Add, Maximum, Minimum, Mul, Sub
 from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
 from qcompiler.ops.quantized import affine
 
@@ -25,12 +26,12 @@ def any_shape(w: OpWriter, rank: int | None = None) -> tuple[Dim, ...]:
 
 def every_form(w: OpWriter) -> list[Value]:
     """Each requantize form, of sums and of activations."""
-    return [w.retried(lambda form=form: requantized(w, form)) for form in FORMS]
+    return [w.retried(partial(requantized, w, form)) for form in FORMS]
 
 
 def requantized(w: OpWriter, form: str) -> Value:
     """Sums with one scale or a scale for each channel, or activations."""
-    shape = any_shape(w)
+    shape: tuple[Dim, ...] = any_shape(w) if w.maybe(4) else (w.batch, w.size(30) + 20, w.size(20) + 10)
     kind = w.rng.integers(0, 4)
     last = shape[-1]
     if kind == 0 and len(shape) > 1 and isinstance(last, int):
@@ -43,6 +44,25 @@ def requantized(w: OpWriter, form: str) -> Value:
     else:
         elem = w.activation(w.pick(I8, U8, I16))
     return w.requantize(w.input(shape, elem), form)
+
+
+def every_sum_and_product(w: OpWriter) -> list[Value]:
+    """Each arithmetic of add, sub and mul, on scales whose ratios are powers of two: half of the results are ties."""
+    found = []
+    for op in (Add(), Sub(), Mul()):
+        name = "mul" if isinstance(op, Mul) else "add"
+        rounded = [Arithmetic.parse(f"litert-{name}{{rounding={form}}}") for form in SHARED_FORMS]
+        for citation in (Arithmetic(f"onnxruntime-{name}"), *rounded):
+            found.append(w.retried(partial(_tied, w, op, citation)))
+    return found
+
+
+def _tied(w: OpWriter, op: Any, citation: Arithmetic) -> Value:
+    shape = (w.batch, w.size(20) + 20, w.size(20) + 20)
+    a, b = (w.input(shape, w.activation(w.storage(wide=False), np.float32(2.0 ** w.rng.integers(-4, 0)))) for _ in "ab")
+    scales = [float(affine(v.type).scale.array) for v in (a, b)]
+    scale = scales[0] * scales[1] * w.pick(64, 128) if isinstance(op, Mul) else max(scales) * 2
+    return w.cite(op, citation, [a, b], w.activation(w.storage(wide=False), np.float32(scale)))
 
 
 def broadcast_binary(w: OpWriter) -> Value:
@@ -121,16 +141,16 @@ def chain(w: OpWriter) -> list[Value]:
         if kind == 0:
             y = w.make(Clamp(elem.qmin, (elem.qmin + elem.qmax) // 2), y)
         elif kind == 1:
-            y = w.retried(lambda y=y: w.requantize(y, storage=w.pick(I8, U8)))
+            y = w.retried(partial(w.requantize, y, storage=w.pick(I8, U8)))
         elif kind == 2:
             y = table(w, y)
             if y.type.storage.bits > 8:
-                y = w.retried(lambda y=y: w.requantize(y, "double", w.pick(I8, U8)))
+                y = w.retried(partial(w.requantize, y, "double", w.pick(I8, U8)))
         else:
             other = w.pick(*seen)
-            y = w.retried(lambda y=y, other=other: binary(w, *w.shuffled(y, other)))
+            y = w.retried(partial(binary, w, *w.shuffled(y, other)))
             if y.type.storage.bits > 8:
-                y = w.retried(lambda y=y: w.requantize(y, "float-rne", w.pick(I8, U8)))
+                y = w.retried(partial(w.requantize, y, "float-rne", w.pick(I8, U8)))
         seen.append(y)
         if w.maybe(3):
             found.append(y)

@@ -48,15 +48,16 @@ def split(w: OpWriter) -> list[Value]:
 def cut(w: OpWriter) -> Value:
     """Any starts, ends and steps, negative ones too."""
     x = source(w)
-    axes, starts, ends, steps = [], [], [], []
+    parts: list[tuple[int, int, int, int]] = []
     for axis, size in enumerate(x.type.shape):
         if not isinstance(size, int) or axis == 0 or w.maybe():
             continue
         step = int(w.pick(1, 1, 2, 3, -1, -2))
         start = int(w.rng.integers(0, size))
         end = int(w.rng.integers(start + 1, size + 1)) if step > 0 else int(w.rng.integers(-1, start))
-        axes.append(axis), starts.append(start), ends.append(end), steps.append(step)
-    return w.make(Slice(tuple(axes), tuple(starts), tuple(ends), tuple(steps)), x)
+        parts.append((axis, start, end, step))
+    axes, starts, ends, steps = (tuple(part[i] for part in parts) for i in range(4))
+    return w.make(Slice(axes, starts, ends, steps), x)
 
 
 def padded(w: OpWriter) -> Value:
@@ -129,7 +130,9 @@ def mixed(w: OpWriter) -> list[Value]:
     """Movement between computing steps: concatenated slices, a transposed and reshaped image."""
     x = w.input((w.batch, w.size(6), w.size(6), w.size(20) + 2), w.activation(w.storage(wide=False)))
     *_, height, width, channels = x.type.shape
-    assert isinstance(height, int) and isinstance(width, int) and isinstance(channels, int)
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    assert isinstance(channels, int)
     low = int(w.rng.integers(1, channels))
     left = w.make(Slice((3,), (0,), (low,), (1,)), x)
     right = w.make(Slice((3,), (low,), (channels,), (1,)), x)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.analysis.boundary import before_dequantize
+from qcompiler.analysis.islands import split_islands
 from qcompiler.backends import reference
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
@@ -22,6 +24,8 @@ from qcompiler.backends.tvm.native_build import native_parts
 from qcompiler.backends.tvm.native_library import NativeLibrary
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
 from qcompiler.ir import Graph, Tensor, Value
+from qcompiler.native_code import NativeCode
+from qcompiler.program import Program
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -68,15 +72,42 @@ def _kept_objects() -> Path:
     return folder
 
 
-def build_library(graph: Graph, isa: InstructionSet, folder: Path, kernels: KernelCache | None = None) -> NativeLibrary:
-    """A program in a library of its own below ``folder``, loaded."""
-    kernels = kernels or KernelCache(folder / "kernels")
-    # The loader takes two libraries of one path for the same.
-    path = folder / f"lib{len(list(folder.glob('*.so')))}.so"
-    # TVM's entry costs more to compile than most kernels; it has tests of its own.
+def write_library(graph: Graph, isa: InstructionSet, folder: Path, kernels: KernelCache) -> Path:
+    """A program in a library of its own below ``folder``: the loader takes two of one path for the same."""
+    path = folder / f"lib{next(_numbers)}.so"
     parts, _ = native_parts(graph, isa, kernels)
+    # TVM's entry costs more to compile than most kernels; it has tests of its own.
     build_shared_library(parts, path, quick_toolchain(), tvm=False)
-    return NativeLibrary(path)
+    return path
+
+
+_numbers = count()
+
+
+def build_library(graph: Graph, isa: InstructionSet, folder: Path, kernels: KernelCache | None = None) -> NativeLibrary:
+    """A program's library, loaded."""
+    return NativeLibrary(write_library(graph, isa, folder, kernels or KernelCache(folder / "kernels")))
+
+
+def build_code(graph: Graph, isa: InstructionSet, folder: Path, kernels: KernelCache) -> NativeCode:
+    """A program's native code: a library for each island of the target."""
+    islands = [island.graph for island in split_islands(graph) if not island.on_host]
+    return NativeCode(graph, isa.name, [write_library(island, isa, folder, kernels) for island in islands])
+
+
+def assert_program_runs_the_same(program: Program, feeds: Feeds, threads: int) -> None:
+    """Run a program that has native code in both backends, for real numbers and for stored integers.
+
+    Raises:
+        AssertionError: some bit differs.
+    """
+    for quantized in (False, True):
+        expected = program.run(feeds, quantized, "reference")
+        found = program.run(feeds, quantized, "native", threads)
+        assert list(found) == list(expected)
+        for output in program.graph.outputs:
+            what = f"{'stored ' * quantized}{describe(output.value)}"
+            assert_same_bits(found[output.name], expected[output.name], what)
 
 
 def assert_native_equals_reference(
@@ -103,13 +134,13 @@ def assert_native_equals_reference(
     Raises:
         AssertionError: some bit differs; names instruction set, threads, samples and output.
     """
-    runs = [(count, feeds, run_reference(graph, feeds)) for count, feeds in ((n, feeds_of(n)) for n in samples)]
+    runs = [(number, feeds, run_reference(graph, feeds)) for number, feeds in ((n, feeds_of(n)) for n in samples)]
     for isa in isas:
         library = build_library(graph, isa, folder, kernels)
-        for count, feeds, (outputs, stored) in runs:
-            for number in threads:
-                where = f"{isa.name}, {number} threads, {count} samples"
-                found, found_stored = library.run_with_stored(feeds, number)
+        for number, feeds, (outputs, stored) in runs:
+            for workers in threads:
+                where = f"{isa.name}, {workers} threads, {number} samples"
+                found, found_stored = library.run_with_stored(feeds, workers)
                 assert list(found) == [o.name for o in graph.outputs]
                 for output, expected, integers in zip(graph.outputs, stored, found_stored, strict=True):
                     assert_same_bits(found[output.name], outputs[output.name], f"{where}: {describe(output.value)}")

@@ -14,7 +14,7 @@ from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Arithmetic, Builder, ConstantArray, Constants, Graph, Op, Scalar, TensorType, Value
 from qcompiler.ir.dimension import Dim, SymbolicDim, bind_dim
-from qcompiler.ir.scalar import I8, I16, I32, U8
+from qcompiler.ir.scalar import I8, I16, U8
 from qcompiler.numerics.fixed_point import INT32_MAX
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
@@ -71,7 +71,7 @@ class OpWriter:
     def scale(self) -> np.float32:
         """A power of two, so that ties are frequent, or anything."""
         exponent = self.rng.integers(-7, 0)
-        return np.float32(2.0**exponent * self.pick(1.0, 1.0, 1.5, self.rng.uniform(1, 2)))
+        return np.float32(2.0**exponent * self.pick(1.0, 1.0, 1.0, 1.0, 1.5, self.rng.uniform(1, 2)))
 
     def storage(self, wide: bool = True) -> Scalar:
         """The format of an activation."""
@@ -90,8 +90,9 @@ class OpWriter:
     def arithmetic(self, name: str, rounding: bool = False, **options: Any) -> Arithmetic:
         """A citation; with ``rounding`` one of the requantize forms is chosen for it."""
         if rounding:
-            options["rounding"] = self.pick(*SHARED_FORMS)
-        return Arithmetic.parse(name + ("{" + " ".join(f"{k}={v}" for k, v in options.items()) + "}" if options else ""))
+            options["rounding"] = self.pick(*SHARED_FORMS, "double", "double", "float-rne", "float-rne")
+        parameters = " ".join(f"{key}={value}" for key, value in options.items())
+        return Arithmetic.parse(f"{name}{{{parameters}}}" if options else name)
 
     def shuffled(self, *values: Value) -> list[Value]:
         """The values in any order."""
@@ -106,6 +107,10 @@ class OpWriter:
             return self.plain_numbers(elem, shape)
         middle = elem.zero_point_for(shape) if elem.blocks else elem.zero_point.array
         kind = self.rng.integers(0, 6)
+        if elem.storage.bits >= 32 and kind < 5:
+            # Halves of powers of two, so that sums which are scaled down to 8 bits meet ties.
+            halves = self.rng.integers(-600, 601, shape) << self.rng.integers(0, 24, shape)
+            return np.clip(middle + halves, elem.qmin, elem.qmax).astype(elem.storage.dtype)
         everywhere = self.rng.integers(elem.qmin, elem.qmax, shape, np.int64, endpoint=True)
         near = middle + self.rng.integers(-40, 41, shape)
         ends = np.where(self.rng.integers(0, 2, shape) > 0, elem.qmax, elem.qmin)
@@ -158,9 +163,8 @@ class OpWriter:
             types = [v.type for v in operands], [v.type for v in node.results]
             if any(bound > limit for _, bound, limit in op.intermediates(*types)):
                 raise Illegal
-        if isinstance(op, Contraction) and node.result.type.storage == I32:
-            if accumulator_bounds(node).max(initial=0) > INT32_MAX:
-                raise Illegal
+        if isinstance(op, Contraction) and accumulator_bounds(node).max(initial=0) > INT32_MAX:
+            raise Illegal
         return node.results
 
     def cite(self, op: Any, citation: Arithmetic, operands: Sequence[Value], elem: Any) -> Value:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from contraction_cases import tail
 from elementwise_cases import any_shape
-from op_writer import OpWriter
+from op_writer import SHARED_FORMS, OpWriter
 
 from qcompiler.ir import Affine, Arithmetic, Value
 from qcompiler.ir.scalar import I8, U8
@@ -52,6 +53,21 @@ def summed(w: OpWriter) -> Value:
         # A mean of n divides by n: only powers of two have this form.
         scale = affine(x.type).scale.array * np.float32(2.0 ** w.rng.integers(-2, 4))
     return tail(w, w.cite(op, citation, [x], w.activation(scale=scale)))
+
+
+def every_mean_and_sum(w: OpWriter) -> list[Value]:
+    """Each form of rounding, on scales whose ratios are powers of two: many results are ties."""
+    found = []
+    for op, name in ((Mean((1,)), "litert-mean"), (ReduceSum((1,)), "litert-sum")):
+        found += [w.retried(partial(_tied, w, op, Arithmetic.parse(f"{name}{{rounding={f}}}"))) for f in SHARED_FORMS]
+    return found
+
+
+def _tied(w: OpWriter, op: Any, citation: Arithmetic) -> Value:
+    source = w.activation(w.storage(wide=False), np.float32(0.25))
+    x = w.input((w.batch, w.pick(2, 4, 8), w.size(30), w.size(30) + 20), source)
+    scale = np.float32(w.pick(0.25, 0.5) if isinstance(op, Mean) else w.pick(0.5, 1.0, 2.0))
+    return w.cite(op, citation, [x], w.activation(w.storage(wide=False), scale))
 
 
 def extreme(w: OpWriter) -> Value:

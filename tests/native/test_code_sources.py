@@ -79,6 +79,10 @@ def test_what_decides_no_code_does_not_count() -> None:
     assert "instruction_sets/avx2.py" in names(KERNELS["convolution"], select_instruction_set("avx512-vnni"))
 
 
+def test_numbers_of_the_arithmetic_count() -> None:
+    assert PACKAGE / "numerics" / "fixed_point.py" in source_files(KERNELS["softmax"], GENERIC)
+
+
 def test_the_stages_that_a_kernel_holds_count() -> None:
     summing = convolution(Epilogue((Step(FloatSum(True), (0, 0, 0, 0, 0)),), (), "int32"))
     assert "stages/binary.py" in names(summing)
@@ -93,9 +97,9 @@ def test_a_change_to_a_plugin_gives_new_code(tmp_path: Path, monkeypatch: pytest
     (folder / "amounts.py").write_text("AMOUNT = 1\n")
     (folder / "kernels.py").write_text(
         "from dataclasses import dataclass\n"
-        "from qcompiler.backends.tvm.kernels.table import TableLookup\n"
+        "from qcompiler.backends.tvm.kernels import table\n"
         "@dataclass(frozen=True)\n"
-        "class Widening(TableLookup):\n"
+        "class Widening(table.TableLookup):\n"
         "    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))

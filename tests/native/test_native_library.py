@@ -111,6 +111,52 @@ def test_a_forked_process_runs_it_too(library: NativeLibrary) -> None:
     assert child.exitcode == 0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_prepared_run_reads_and_writes_in_place(path: Path, threads: int) -> None:
+    library = NativeLibrary(path)
+    feeds = tiny.feeds(4, seed=1)
+    prepared = library.prepare(feeds, threads)
+    assert list(prepared.inputs) == list(feeds)
+    assert all(prepared.inputs[name] is array or prepared.inputs[name].base is array for name, array in feeds.items())
+    # The run keeps its library and threads.
+    del library
+    y = prepared.outputs["y"]
+    for seed in (1, 2):
+        for name, array in tiny.feeds(4, seed=seed).items():
+            feeds[name][...] = array
+        y[...] = -1
+        prepared.run()
+        np.testing.assert_array_equal(y, tiny.expected(feeds)[0], strict=True)
+        assert prepared.outputs["y"] is y
+
+
+def test_prepared_runs_at_the_same_time_share_nothing(library: NativeLibrary) -> None:
+    feeds = [tiny.feeds(50, seed=seed) for seed in range(4)]
+    runs = [library.prepare(f, 2) for f in feeds]
+    threads = [threading.Thread(target=lambda r=r: [r.run() for _ in range(30)]) for r in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run, f in zip(runs, feeds, strict=True):
+        np.testing.assert_array_equal(run.outputs["y"], tiny.expected(f)[0], strict=True)
+
+
+def test_preparing_refuses_and_copies_what_a_run_does(library: NativeLibrary, tmp_path: Path) -> None:
+    feeds = tiny.feeds(2)
+    with pytest.raises(QCompilerError, match="is missing"):
+        library.prepare({"x:0": feeds["x:0"]})
+    with pytest.raises(QCompilerError, match="one thread or more"):
+        library.prepare(feeds, 0)
+    turned = {**feeds, "x:0": np.asfortranarray(feeds["x:0"])}
+    prepared = library.prepare(turned)
+    prepared.run()
+    np.testing.assert_array_equal(prepared.outputs["y"], tiny.expected(feeds)[0])
+    failing = NativeLibrary(build(tmp_path / "lib.so", status=3)).prepare(feeds)
+    with pytest.raises(UnusableLibrary, match="stopped with status 3"):
+        failing.run()
+
+
 def test_profile_and_time(library: NativeLibrary) -> None:
     feeds = tiny.feeds(500)
     steps = library.profile(feeds, threads=1, repeat=5)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from native_comparison import assert_native_equals_reference, assert_same_bits, build_library, run_reference
+from contraction_cases import contraction, filled, weights_of
+from models import ModelWriter
+from native_comparison import (
+    assert_native_equals_reference,
+    assert_program_runs_the_same,
+    assert_same_bits,
+    build_code,
+    build_library,
+    run_reference,
+)
 from numpy.typing import NDArray
 from op_writer import OpWriter
+from random_networks import random_inputs, random_network
+from test_tvm_entry import run_alone
 
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernel_program import NoLowering
 from qcompiler.backends.tvm.selection import runnable_instruction_sets
+from qcompiler.compilation import compile
 from qcompiler.ir import Affine, Arithmetic, Graph, SymbolicDim, TensorType, Value, verify
 from qcompiler.ir.dimension import Dim
 from qcompiler.ir.scalar import F32, I8, I32, I64, U8
@@ -26,8 +41,7 @@ from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
 from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceSum
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
-
-from contraction_cases import contraction, filled, weights_of  # isort: skip
+from qcompiler.target import Target, load_target
 
 Array = NDArray[Any]
 
@@ -237,7 +251,8 @@ STRUCTURES: list[Callable[[Written], list[Value]]] = [
     write_same_value_twice, write_output_used_inside, write_outputs_that_are_inputs, write_reshapes_of_each_other,
     write_parts_of_a_buffer, write_parts_before_the_whole, write_only_the_first_part, write_concat_of_slices,
     write_several_inputs_and_outputs, write_multiple_of_the_batch, write_every_rank, write_broadcast_both_ways,
-    write_constant_operands, write_empty_tensors, write_indices, write_pools_behind_convolutions, write_samples_come_apart_and_together,
+    write_constant_operands, write_empty_tensors, write_indices, write_pools_behind_convolutions,
+    write_samples_come_apart_and_together,
 ]
 NAMES = ["residual", "residual-swapped", *(f.__name__.removeprefix("write_") for f in STRUCTURES[2:])]
 
@@ -274,7 +289,10 @@ def test_no_inputs(tmp_path: Path, kernels: KernelCache) -> None:
     g.check([constant, g.make(Dequantize(), g.make(Clamp(-4, 4), constant))], tmp_path, kernels)
 
 
-@pytest.mark.parametrize("name", ["", "1st", "a b/c:0", "ünï-\\\"'%s%d\n", "int", "run", "main", "*/ #error", "x" * 300])
+ODD_NAMES = ("", "1st", "a b/c:0", "ünï-\\\"'%s%d\n", "int", "run", "main", "*/ #error", "x" * 300)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(name: str, tmp_path: Path, kernels: KernelCache) -> None:
     """Names of programs, inputs, outputs and layers reach C source, and come back as they are."""
     graph = Graph(name)
@@ -313,7 +331,8 @@ def test_no_samples(tmp_path: Path, kernels: KernelCache) -> None:
     g.w.graph.set_outputs([("y", g.conv(x))])
     feeds = {x.name: np.zeros((0, 5, 7, 9), np.int8)}
     found = build_library(g.w.graph, ISAS[0], tmp_path, kernels).run(feeds)["y"]
-    assert (found.shape, found.dtype) == ((0, 5, 7, 9), np.int8)
+    assert found.shape == (0, 5, 7, 9)
+    assert found.dtype == np.int8
 
 
 def _deep(g: Written, width: int, layers: int) -> Value:
@@ -373,3 +392,88 @@ def test_two_programs_in_two_threads_at_once(tmp_path: Path, kernels: KernelCach
     for thread in started:
         thread.join()
     assert not wrong
+
+
+LACKING = {"softmax": ("softmax",), "sums": ("add", "sub", "mul"), "movement": ("transpose", "concat", "slice", "pad"),
+           "pools": ("max_pool2d", "average_pool2d", "mean", "resize", "reduce_max"), "tables": ("lut",)}
+"""Ops taken from a target, so that islands of the host stand between those of the target."""
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_islands(lacking: str, tmp_path: Path, kernels: KernelCache) -> None:
+    """Random networks of which the host runs a part: every output equals the reference, whoever computes it."""
+    descriptor = load_target("cpu-int8").descriptor
+    rows = {name: row for name, row in descriptor.ops.items() if name not in LACKING[lacking]}
+    target = Target(descriptor.model_copy(update={"ops": rows, "fallback": "host"}))
+    first = int(np.random.SeedSequence().generate_state(1)[0])
+    checked = 0
+    for seed in range(first, first + 40):
+        model = random_network(seed)
+        program = compile(model, target=target, data=random_inputs(model, 8, seed), native=False)
+        if not program.coverage.host_nodes:
+            continue
+        print("seed", seed)
+        program.native = build_code(program.graph, ISAS[checked % len(ISAS)], tmp_path, kernels)
+        for samples, extreme in ((3, False), (2, True)):
+            feeds = random_inputs(model, samples, seed + 1, extreme)
+            with np.errstate(all="ignore"):
+                assert_program_runs_the_same(program, finite(feeds), threads=2)
+        checked += 1
+        if checked == 3:
+            return
+    raise AssertionError("too few of these networks have islands")
+
+
+def finite(feeds: dict[str, Array]) -> dict[str, Array]:
+    """Infinite numbers as large ones: float ops of the host make NaN out of infinities."""
+    return {name: np.clip(array, -1e6, 1e6) for name, array in feeds.items()}
+
+
+def test_the_demo_runs_through_tvm_alone(tmp_path: Path) -> None:
+    """A program that the compiler built, in a process that has TVM's runtime and no qcompiler."""
+    folder = Path(str(resources.files("qcompiler.demo")))
+    with np.load(folder / "mnist.npz") as archive:
+        calibration, images = (archive[name].astype(np.float32) / 255 for name in ("calibration", "images"))
+    program = compile(folder / "mnist_dscnn.onnx", target="tpu-int8", data={"x": calibration}, native=True)
+    program.save(tmp_path / "build")
+    x = images[:64]
+    expected = program.run({"x": x}, backend="reference")["y"]
+    np.savez(tmp_path / "data.npz", x=x, y=expected)
+    assert run_alone("""
+import tvm
+data = np.load(sys.argv[2])
+library = tvm.runtime.load_module(sys.argv[1])
+for threads in (1, 2):
+    library["set_threads"](threads)
+    y = np.zeros_like(data["y"])
+    library["run"](data["x"].copy(), y)
+    print(y.tobytes() == data["y"].tobytes(), "qcompiler" in sys.modules)
+""", tmp_path / "build" / "lib.so", tmp_path / "data.npz") == "True False\nTrue False\n"
+
+
+def deep_network(layers: int) -> onnx.ModelProto:
+    """Residual blocks of equal shape: convolution, activation, depthwise convolution, sum."""
+    w = ModelWriter(int(np.random.SeedSequence().generate_state(1)[0]))
+    x = w.conv("image", 3, 16)
+    for _ in range(layers // 4):
+        y = w.node("Relu", w.conv(x, 16, 16, kernel=1))
+        weights = w.normal(16, 1, 3, 3, scale=0.05)
+        x = w.node("Add", w.node("Conv", y, weights, kernel_shape=[3, 3], pads=[1] * 4, group=16), x)
+    return w.model({"image": ["batch", 3, 8, 8]}, [x])
+
+
+def test_five_hundred_layers(tmp_path: Path, kernels: KernelCache) -> None:
+    """Equal layers share one kernel, and their values share memory."""
+    model = deep_network(500)
+    rng = np.random.default_rng()
+    feeds = {"image": rng.normal(0, 1, (4, 3, 8, 8)).astype(np.float32)}
+    program = compile(model, target="cpu-int8", data=feeds, native=False)
+    before = kernels.compiled
+    start = time.perf_counter()
+    program.native = build_code(program.graph, ISAS[0], tmp_path, kernels)
+    seconds = time.perf_counter() - start
+    print(f"{len(model.graph.node)} layers, {kernels.compiled - before} kernels, {seconds:.1f} s")
+    assert len(model.graph.node) > 500
+    assert kernels.compiled - before < 10
+    assert seconds < 60
+    assert_program_runs_the_same(program, feeds, threads=2)

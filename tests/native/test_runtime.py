@@ -53,6 +53,30 @@ def test_every_item_runs_once_within_its_own_region(pool: ctypes.CDLL, threads: 
     assert pool.stress(threads, 4000 if slowness == 0 else 1000, slowness, 11 * threads + slowness) == 0
 
 
+@pytest.mark.parametrize(("items", "piece"), [(1000, 3), (65535, 1), (65536, 1), (200_001, 1), (200_001, 7)])
+def test_threads_meet_between_both_ends(pool: ctypes.CDLL, items: int, piece: int) -> None:
+    calls: list[tuple[int, int, int]] = []
+    step = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)(
+        lambda _frame, begin, end, worker: calls.append((worker, begin, end))
+    )
+    pool.qcompiler_pool_create.restype = ctypes.c_void_p
+    threads = ctypes.c_void_p(pool.qcompiler_pool_create(2))
+    try:
+        pool.qcompiler_parallel(threads, step, None, items, piece)
+    finally:
+        pool.qcompiler_pool_destroy(threads)
+    pieces = sorted((begin, end) for _, begin, end in calls)
+    assert [end for _, end in pieces] == [begin for begin, _ in pieces[1:]] + [items]
+    assert pieces[0][0] == 0
+    sizes = {end - begin for begin, end in pieces[:-1]}
+    assert sizes == {piece if items <= 65535 * piece else items // 65535 + 1}
+    assert len(pieces) <= 65535
+    own, other = ([begin for worker, begin, _ in calls if worker == number] for number in (0, 1))
+    assert own == sorted(own)
+    assert other == sorted(other, reverse=True)
+    assert not own or not other or own[-1] < other[-1]
+
+
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_late_claims_get_nothing_of_another_region(delayed_pool: ctypes.CDLL, threads: int) -> None:
     assert delayed_pool.stress(threads, 8000, 0, threads) == 0

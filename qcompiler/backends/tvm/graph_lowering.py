@@ -102,7 +102,8 @@ def _is_batched(type: TensorType) -> bool:
 def _interface(graph: Graph, one: Graph, stored: list[Value]) -> Interface:
     name = re.sub(r"\W", "_", graph.name)
     return Interface(
-        name if re.match(r"[A-Za-z_]", name) else f"_{name}",
+        # The runtime's own names begin so.
+        name if re.match(r"(?!qcompiler)[A-Za-z_]", name) else f"_{name}",
         tuple(_describe(v.name, v, b.type) for v, b in zip(one.inputs, graph.inputs, strict=True)),
         tuple(_describe(o.name, o.value, b.value.type) for o, b in zip(one.outputs, graph.outputs, strict=True)),
         tuple(

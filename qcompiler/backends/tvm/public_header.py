@@ -140,11 +140,16 @@ int main(int argc, char **argv) {{
 
 
 def _parameters(role: str, tensors: Sequence[TensorDescription]) -> dict[str, TensorDescription]:
-    """A C name for each tensor; those that differ only in characters that C forbids get numbers."""
+    """A C name for each tensor; those that differ only in case or in characters that C forbids get numbers."""
     names: dict[str, TensorDescription] = {}
+    taken: set[str] = set()
     for index, tensor in enumerate(tensors):
-        plain = f"{role}_{re.sub('[^0-9A-Za-z_]', '_', tensor.name)}"
-        names[f"{plain}_{index}" if plain in names else plain] = tensor
+        name = f"{role}_{re.sub('[^0-9A-Za-z_]', '_', tensor.name)}"
+        # Macros are named in upper case.
+        while name.upper() in taken:
+            name += f"_{index}"
+        taken.add(name.upper())
+        names[name] = tensor
     return names
 
 

@@ -109,7 +109,7 @@ def check_runs_here(isa: InstructionSet) -> None:
     Raises:
         QCompilerError: it lacks instructions; the error names them. Or the instruction set is only compiled for others.
     """
-    elsewhere = "choose another instruction set with --cpu, or name the machine that is to run it: --triple TRIPLE"
+    elsewhere = "choose another one with --cpu; for other machines there is 'qcompiler native DIR --triple TRIPLE'"
     missing = sorted(set(isa.features) - host_features())
     if missing:
         raise QCompilerError(

@@ -1,5 +1,5 @@
 /* Threads that share the pieces of one region of work at a time. */
-#ifdef __linux__
+#if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getcpu */
 #endif
 #include "qcompiler_runtime.h"
@@ -44,6 +44,9 @@ uint64_t qcompiler_clock(void) { return 0; }
 /* Pauses between two looks at the clock: a microsecond or less. */
 #define PAUSES 16
 
+/* Pieces of a region. */
+#define MOST_PIECES 0xffff
+
 struct worker {
     qcompiler_pool *pool;
     int32_t number;
@@ -53,7 +56,9 @@ struct worker {
 };
 
 struct qcompiler_pool {
-    /* The number of the region in the upper half, the pieces that nobody has claimed yet in the lower.
+    /* The number of the region in the upper half; in the lower the first piece that nobody has claimed yet, and the
+     * one behind the last, 16 bits each. Half of the threads claim from the front, half from the back: what a thread
+     * wrote in one region it mostly reads in the next, and finds in its own cache.
      *
      * A claim is a compare-and-exchange of the whole word. It succeeds only if the word has not changed since the
      * claimer read it, thus only if the region that the claimer then read below is still the one it claims from:
@@ -112,14 +117,16 @@ static void give_way_or_pause(int gives_way) {
     else pause_briefly();
 }
 
-static uint32_t unclaimed(uint64_t open) { return (uint32_t)open; }
+static int32_t first_piece(uint64_t open) { return (int32_t)(open >> 16 & MOST_PIECES); }
+static int32_t end_piece(uint64_t open) { return (int32_t)(open & MOST_PIECES); }
 static uint32_t region(uint64_t open) { return (uint32_t)(open >> 32); }
 
 /* Claims pieces of the open region, if there is one, and runs them until none is left. */
 static void work(qcompiler_pool *pool, int32_t worker) {
+    const int from_back = worker % 2;
     int32_t count = 0, pieces = 0;
     uint64_t open = atomic_load_explicit(&pool->open, memory_order_acquire);
-    while (unclaimed(open)) {
+    while (first_piece(open) < end_piece(open)) {
         const qcompiler_step step = atomic_load_explicit(&pool->step, memory_order_relaxed);
         const void *frame = atomic_load_explicit(&pool->frame, memory_order_relaxed);
         const int32_t items = atomic_load_explicit(&pool->items, memory_order_relaxed);
@@ -127,9 +134,10 @@ static void work(qcompiler_pool *pool, int32_t worker) {
         const int32_t all = atomic_load_explicit(&pool->pieces, memory_order_relaxed);
         /* Release keeps the loads above it: once it has succeeded, they were of the region that it claimed from. */
         if (!atomic_compare_exchange_weak_explicit(
-                &pool->open, &open, open - 1, memory_order_acq_rel, memory_order_acquire))
+                &pool->open, &open, from_back ? open - 1 : open + (1 << 16), memory_order_acq_rel,
+                memory_order_acquire))
             continue;
-        const int64_t begin = (int64_t)(all - (int32_t)unclaimed(open)) * piece;
+        const int64_t begin = (int64_t)(from_back ? end_piece(open) - 1 : first_piece(open)) * piece;
         const int64_t end = begin + piece < items ? begin + piece : items;
         step(frame, (int32_t)begin, (int32_t)end, worker);
         pieces = all;
@@ -200,6 +208,7 @@ static void wait_until_finished(qcompiler_pool *pool, int32_t pieces) {
 void qcompiler_parallel(qcompiler_pool *pool, qcompiler_step step, const void *frame, int32_t items, int32_t piece) {
     if (items <= 0) return;
     if (piece < 1) piece = 1;
+    if (((int64_t)items + piece - 1) / piece > MOST_PIECES) piece = (items - 1) / MOST_PIECES + 1;
     if (!pool || piece >= items || atomic_exchange_explicit(&pool->busy, 1, memory_order_acquire)) {
         step(frame, 0, items, 0);
         return;

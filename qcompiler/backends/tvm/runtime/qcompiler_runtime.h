@@ -39,7 +39,8 @@ QCOMPILER_PUBLIC void qcompiler_pool_destroy(qcompiler_pool *pool);
 QCOMPILER_PUBLIC int32_t qcompiler_pool_threads(const qcompiler_pool *pool);
 
 /* Runs items [0, items), handed out in pieces of `piece` to whoever is free: the caller, as worker 0, and the pool's
- * other threads. Returns when all are done; a thread that has taken no piece is not waited for, so one that the system
+ * other threads; workers of even numbers from the first item on, the others from the last one back. Pieces are larger
+ * where there would be more than 65535. Returns when all are done; a thread that has taken no piece is not waited for, so one that the system
  * does not schedule costs nothing. Several threads may call this on one pool: whoever finds it busy works alone. So
  * does a process forked from the one that created the pool. A step must not call it. */
 QCOMPILER_PUBLIC void qcompiler_parallel(
