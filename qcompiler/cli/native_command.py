@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qcompiler.cli.model_options import CpuOption
+from qcompiler.cli.model_options import CpuOption, TuneOption
 from qcompiler.cli.terminal import print_table, progress_bars, readable_size
 from qcompiler.errors import QCompilerError
 
@@ -54,6 +54,7 @@ def native_command(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="The program's name in C; by default that of DIR.")
     ] = None,
+    tune: TuneOption = False,
     no_threads: Annotated[
         bool, typer.Option("--no-threads", help="For a static library or objects: do without POSIX threads.")
     ] = False,
@@ -72,6 +73,12 @@ def native_command(
     cache = KernelCache()
     isa = select_instruction_set(cpu, triple, processor)
     with progress_bars() as progress:
+        if tune:
+            from qcompiler.backends.tvm.selection import check_runs_here
+            from qcompiler.backends.tvm.tile_tuning import tune_tiles
+
+            check_runs_here(isa)
+            tune_tiles(program.graph, isa, progress=progress)
         if output is None:
             files = _rebuild(program, folder, cpu, triple, cache, progress)
         else:
