@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.sample_order import samples_in_order
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, SymbolicDim, Value, walk
 from qcompiler.ir.dimension import sample_elements
@@ -24,8 +25,8 @@ _RUN_BYTES = 24 << 20
 def run_in_batches(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     """Run a program on all samples, a few at a time where its outputs allow that.
 
-    A program with a free batch is cut if every output has the samples along its first axis. A program with a fixed
-    batch is run as often as the samples fill it; the last run is filled up by repeating a sample.
+    A program with a free batch is cut if every output has the samples along its first axis, one after the other. A
+    program with a fixed batch is run as often as the samples fill it; the last run is filled up by repeating a sample.
 
     Args:
         graph: the program.
@@ -53,6 +54,8 @@ def _run_free(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     if not all(v.type.shape and isinstance(v.type.shape[0], SymbolicDim) for v in outputs):
         return run(feeds)
     step = _samples_at_a_time(graph)
+    if count > step and not samples_in_order(graph):
+        return run(feeds)
     parts = [
         run({k: v[start : start + step] if k in batched else v for k, v in feeds.items()})
         for start in range(0, max(count, 1), step)

@@ -95,16 +95,16 @@ class FixedPointAccumulator:
         """
         places = target.astype(np.int64) - exponents.astype(np.int64)
         rounded = shift_right(checked_mantissas(x), np.maximum(places, 0), self.rounding)
-        left = np.maximum(-places, 0)
+        # 63 places leave nothing within the accumulator's width, so more of them need no care.
+        left = np.clip(-places, 0, 63)
         if not left.any():
             return self.store(rounded)
-        # Beyond 63 places nothing but zeros is left; below, uint64 keeps the low 64 bits, which is all that wraps.
-        shifted = np.where(left < 64, (rounded.astype(np.uint64) << np.minimum(left, 63).astype(np.uint64)), 0)
-        kept = shifted.astype(np.int64)
-        fits = (left < 63) & ((kept >> np.minimum(left, 63)) == rounded) | (rounded == 0)
+        kept = rounded << left
         if self.overflow != "wrap":
+            fits = (kept >> left) == rounded
             if self.overflow == "forbidden" and not fits.all():
-                raise self._full(*(int(np.broadcast_to(a, fits.shape)[~fits].flat[0]) for a in (rounded, left)))
+                value, by = (int(np.broadcast_to(a, fits.shape)[~fits].flat[0]) for a in (rounded, -places))
+                raise self._full(value, by)
             kept = np.where(fits, kept, np.sign(rounded) * np.int64(1 << 62))
         return self.store(kept)
 

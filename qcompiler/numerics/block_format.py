@@ -60,11 +60,11 @@ class BlockFormat:
     2. Each value is rounded to a mantissa.
     3. Where a mantissa leaves its range, ``overflow`` decides. A block above the largest exponent saturates.
 
-    Scale rules, for the largest magnitude M of the block:
+    Scale rules:
 
-    - ``floor``: M's leading bit becomes the leading bit of the largest number. OCP MX v1.0, section 6.3; AMD BFP16,
-      whose exponent is the largest of the block; MSFP.
-    - ``no-overflow``: the smallest exponent at which M does not round beyond the largest number. TOSA 1.1.
+    - ``floor``: the leading bit of the block's largest magnitude becomes that of the largest number. OCP MX v1.0,
+      section 6.3; AMD BFP16, whose exponent is the largest of the block; MSFP.
+    - ``no-overflow``: the smallest exponent at which no magnitude rounds beyond the largest number. TOSA 1.1.
     - ``headroom``: as many bits as the value with the fewest redundant sign bits has, less ``guard``, are shifted out.
       Classic DSPs (Analog Devices' SIGNBITS and EXPADJ). Differs from ``floor`` by ``guard``, and where the largest
       magnitude belongs to a negative power of two alone, which two's complement holds in one bit less.

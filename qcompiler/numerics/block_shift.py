@@ -10,15 +10,14 @@ LIMIT = 1 << 62
 """Magnitudes stay below this, so that adding one half before a shift cannot overflow."""
 
 _LONGEST_SHIFT = 62
-_FLOAT64_EXACT = 1 << 53
 
 
 def bit_length(x: Int64) -> Int64:
-    """Bits of each non-negative integer below 2**62; 0 has none."""
-    # Conversion to float64 rounds above 2**53, which could add a bit: the upper half is measured there.
-    large = x >= _FLOAT64_EXACT
-    _, bits = np.frexp(np.where(large, x >> 31, x).astype(np.float64))
-    return bits.astype(np.int64) + np.where(large, 31, 0)
+    """Bits of each non-negative integer; 0 has none."""
+    below = x.copy()
+    for places in (1, 2, 4, 8, 16, 32):
+        below |= below >> places
+    return np.bitwise_count(below).astype(np.int64)
 
 
 def shift_right(x: Int64, places: Int64, rounding: str) -> Int64:

@@ -16,6 +16,7 @@ from qcompiler.ops.binary import Maximum
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.shape import Reshape, Transpose
 from qcompiler.ops.slicing import Slice
+from qcompiler.program import Program
 
 N = SymbolicDim("N")
 
@@ -85,6 +86,15 @@ def test_usual_programs_are_accepted() -> None:
         assert samples_in_order(graph)
         if graph.outputs[0].value.type.shape != (N, 4, 3):
             assert is_in_order(graph)
+
+
+def test_many_samples_are_cut_only_where_they_stay_in_order() -> None:
+    x = np.arange(24 * 200).reshape(200, 4, 6)
+    mixing = chain(Transpose((1, 0, 2)), Reshape((N * 4, 6)))
+    ordered = chain(Reshape((N * 4, 6)))
+    for graph in (mixing, ordered):
+        expected = reference.run(graph, {"x": x})["y"]
+        np.testing.assert_array_equal(Program(graph).run({"x": x})["y"], expected)
 
 
 def test_rows_of_several_samples_are_refused() -> None:

@@ -52,8 +52,7 @@ def every_sum_and_product(w: OpWriter) -> list[Value]:
     for op in (Add(), Sub(), Mul()):
         name = "mul" if isinstance(op, Mul) else "add"
         rounded = [Arithmetic.parse(f"litert-{name}{{rounding={form}}}") for form in SHARED_FORMS]
-        for citation in (Arithmetic(f"onnxruntime-{name}"), *rounded):
-            found.append(w.retried(partial(_tied, w, op, citation)))
+        found += [w.retried(partial(_tied, w, op, c)) for c in (Arithmetic(f"onnxruntime-{name}"), *rounded)]
     return found
 
 

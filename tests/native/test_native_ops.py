@@ -35,7 +35,7 @@ seeds = st.integers(0, (1 << 32) - 1)
 every_isa = pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 
 
-def examples(count: int) -> Any:
+def examples(count: int) -> settings:
     """A test of ``count`` fresh seeds; there is nothing to shrink in a seed."""
     phases = [Phase.explicit, Phase.reuse, Phase.generate]
     checks = list(HealthCheck)

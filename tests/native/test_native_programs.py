@@ -35,12 +35,13 @@ from qcompiler.ir import Affine, Arithmetic, Graph, SymbolicDim, TensorType, Val
 from qcompiler.ir.dimension import Dim
 from qcompiler.ir.scalar import F32, I8, I32, I64, U8
 from qcompiler.ops.binary import Add
-from qcompiler.ops.contraction import Conv2D
+from qcompiler.ops.contraction import Conv2D, Matmul
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
 from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
 from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceSum
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
+from qcompiler.program import Program
 from qcompiler.target import Target, load_target
 
 Array = NDArray[Any]
@@ -223,6 +224,17 @@ def write_empty_tensors(g: Written) -> list[Value]:
             g.make(Pad((0, 1, 0), (0, 2, 0)), nothing)]
 
 
+def write_sums_of_nothing(g: Written) -> list[Value]:
+    """A product over an axis of length 0 is the bias, or 0."""
+    x = g.input(3, 0)
+    weights = g.w.constant(Affine.per_tensor(I8, np.float32(0.5), 0), (0, 5))
+    op = Matmul()
+    types = [x.type, weights.type]
+    bias = g.w.constant(op.accumulator(types, (N, 3, 5), I32, of_bias=True), (5,))
+    elem = op.accumulator(types, (N, 3, 5), I32)
+    return [g.make(op, x, weights, elem=elem), g.make(op, x, weights, bias, elem=elem)]
+
+
 def write_indices(g: Written) -> list[Value]:
     x = g.input(5, 7)
     found = g.make(ArgMax(2), x)
@@ -251,7 +263,7 @@ STRUCTURES: list[Callable[[Written], list[Value]]] = [
     write_same_value_twice, write_output_used_inside, write_outputs_that_are_inputs, write_reshapes_of_each_other,
     write_parts_of_a_buffer, write_parts_before_the_whole, write_only_the_first_part, write_concat_of_slices,
     write_several_inputs_and_outputs, write_multiple_of_the_batch, write_every_rank, write_broadcast_both_ways,
-    write_constant_operands, write_empty_tensors, write_indices, write_pools_behind_convolutions,
+    write_constant_operands, write_empty_tensors, write_sums_of_nothing, write_indices, write_pools_behind_convolutions,
     write_samples_come_apart_and_together,
 ]
 NAMES = ["residual", "residual-swapped", *(f.__name__.removeprefix("write_") for f in STRUCTURES[2:])]
@@ -281,6 +293,16 @@ def test_scalars_and_constant_outputs_of_static_programs(tmp_path: Path, kernels
     single = g.make(ReduceMax((0, 1), False), x)
     g.check([g.add(scalar, single), constant, g.make(Dequantize(), scalar), g.add(scalar, x), constant,
              g.make(Dequantize(), constant)], tmp_path, kernels)
+
+
+def test_constant_outputs_of_a_free_batch(tmp_path: Path, kernels: KernelCache) -> None:
+    """What does not depend on the samples has no axis of samples."""
+    g = Written()
+    constant = g.w.constant(ACT, (2, 5))
+    y = g.make(Clamp(-3, 50), g.input(5))
+    g.check([constant, y, constant], tmp_path, kernels)
+    program = Program(g.w.graph, native=build_code(g.w.graph, ISAS[0], tmp_path, kernels))
+    assert_program_runs_the_same(program, g.w.feeds(3), threads=1)
 
 
 def test_no_inputs(tmp_path: Path, kernels: KernelCache) -> None:

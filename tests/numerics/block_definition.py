@@ -70,7 +70,8 @@ def write_block(values: Sequence[Fraction], f: Any, fixed: int | None = None) ->
         )
     elif f.scale == "no-overflow":
         exponent = next(
-            e for e in itertools.count(low) if e == high or mantissa_of(magnitude, e, f) <= largest
+            e for e in itertools.count(low)
+            if e == high or all(abs(mantissa_of(v, e, f)) <= largest for v in values)
         )
     else:
         exponent = low

@@ -17,6 +17,7 @@ from qcompiler.backends.tvm.regions import Region, element_of, form_regions
 from qcompiler.ir import Graph, SymbolicDim, TensorType, Value, clone
 from qcompiler.ir.clone import inline_bodies
 from qcompiler.ir.dimension import static_shape
+from qcompiler.ops.constant import constant_value
 
 del _lowerings
 
@@ -53,7 +54,7 @@ def one_sample(graph: Graph) -> Graph:
     symbols = {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, SymbolicDim)}
     if symbols:
         for output in graph.outputs:
-            if not _is_batched(output.value.type):
+            if not _is_batched(output.value.type) and constant_value(output.value) is None:
                 raise NoLowering(
                     f"output {output.name!r} does not have the samples along its first axis",
                     found=str(output.value.type), fix="fix the batch with --batch",

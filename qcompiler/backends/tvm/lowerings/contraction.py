@@ -62,7 +62,7 @@ def _fast_weights(node: Node) -> Array | None:
     x, w = node.operands[0].type, node.operands[1].type
     weights = constant_value(node.operands[1])
     fits = (
-        weights is not None and x.storage in (I8, U8) and w.storage == I8 and affine(w).symmetric
+        weights is not None and weights.size and x.storage in (I8, U8) and w.storage == I8 and affine(w).symmetric
         and node.result.type.storage == I32 and (len(node.operands) < 3 or _bias(node) is not None)
     )
     if not fits or weights is None:
