@@ -1,105 +1,34 @@
-"""Programs of every structure: native code equals the reference, or refuses the program by name."""
+"""Programs of every structure: native code equals the reference."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from contraction_cases import contraction, filled, weights_of
-from models import ModelWriter
 from native_comparison import (
-    assert_native_equals_reference,
     assert_program_runs_the_same,
-    assert_same_bits,
     build_code,
-    build_library,
-    run_reference,
 )
-from numpy.typing import NDArray
-from op_writer import OpWriter
-from random_networks import random_inputs, random_network
-from test_tvm_entry import run_alone
+from written_program import ACT, BYTES, ISAS, N, Written
 
 from qcompiler.backends.tvm.kernel_cache import KernelCache
-from qcompiler.backends.tvm.kernel_program import NoLowering
-from qcompiler.backends.tvm.selection import runnable_instruction_sets
-from qcompiler.compilation import compile
-from qcompiler.ir import Affine, Arithmetic, Graph, SymbolicDim, TensorType, Value, verify
-from qcompiler.ir.dimension import Dim
-from qcompiler.ir.scalar import F32, I8, I32, I64, U8
-from qcompiler.ops.binary import Add
-from qcompiler.ops.contraction import Conv2D, Matmul
+from qcompiler.ir import Affine, Arithmetic, Value
+from qcompiler.ir.scalar import F32, I8, I32, I64
+from qcompiler.ops.contraction import Matmul
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
-from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
+from qcompiler.ops.quantization import Clamp, Dequantize
 from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceSum
 from qcompiler.ops.shape import Concat, Expand, Reshape, Transpose
 from qcompiler.ops.slicing import Pad, Slice, Split
 from qcompiler.program import Program
-from qcompiler.target import Target, load_target
-
-Array = NDArray[Any]
-
-N = SymbolicDim("N")
-ISAS = runnable_instruction_sets()
-ACT = Affine.per_tensor(I8, np.float32(0.125), -3)
-BYTES = Affine.per_tensor(U8, np.float32(0.25), 131)
 
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> KernelCache:
     """Compiled kernels of all tests here."""
     return KernelCache(tmp_path_factory.mktemp("kernels"))
-
-
-class Written:
-    """A graph being written, with random weights and inputs from a fresh seed."""
-
-    def __init__(self, batch: Dim = N) -> None:
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0])
-        print("seed", self.seed)
-        self.w = OpWriter(np.random.default_rng(self.seed), batch)
-        self.batch = batch
-
-    def input(self, *shape: Dim, elem: Any = ACT) -> Value:
-        return self.w.input((self.batch, *shape), elem)
-
-    def conv(self, x: Value, outputs: int = 9, groups: int = 1, scale: float = 1.0) -> Value:
-        """A 3x3 convolution with requantize, same size."""
-        channels = x.type.shape[3]
-        assert isinstance(channels, int)
-        op = Conv2D(pads=(1, 1, 1, 1), groups=groups, layout="NHWC")
-        made = self.w.retried(lambda: filled(self.w, contraction(
-            self.w, op, x, weights_of(self.w, op, (outputs, 3, 3, channels // groups))), I8))
-        assert isinstance(made, Value)
-        return made
-
-    def add(self, a: Value, b: Value) -> Value:
-        """Both sides in the arithmetic of tpu-int8."""
-        elem = Affine.per_tensor(I8, np.float32(max(float(v.type.elem.scale.array) for v in (a, b))), 7)  # type: ignore[union-attr]
-        return self.w.cite(Add(), Arithmetic.parse("litert-add{shift=20}"), [a, b], elem)
-
-    def make(self, op: Any, *operands: Value, elem: Any = None) -> Value:
-        return self.w.make(op, *operands, elem=elem)
-
-    def quantize(self, x: Value, elem: Any = ACT) -> Value:
-        return self.make(Quantize(Arithmetic.parse("affine{rounding=half-even}")), x, elem=elem)
-
-    def check(
-        self, outputs: Sequence[Value], folder: Path, kernels: KernelCache, samples: Sequence[int] = (1, 3)
-    ) -> None:
-        """Compare with the reference, on every instruction set."""
-        graph = self.w.graph
-        graph.set_outputs((f"y{i}", v) for i, v in enumerate(outputs))
-        verify(graph)
-        counts = (1,) if isinstance(self.batch, int) else samples
-        assert_native_equals_reference(graph, self.w.feeds, ISAS, folder, samples=counts, kernels=kernels)
 
 
 def write_residual(g: Written, conv_first: bool) -> list[Value]:
@@ -309,193 +238,3 @@ def test_no_inputs(tmp_path: Path, kernels: KernelCache) -> None:
     g = Written(batch=1)
     constant = g.w.constant(ACT, (2, 5))
     g.check([constant, g.make(Dequantize(), g.make(Clamp(-4, 4), constant))], tmp_path, kernels)
-
-
-ODD_NAMES = ("", "1st", "a b/c:0", "ünï-\\\"'%s%d\n", "int", "run", "main", "*/ #error", "x" * 300)
-
-
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names(name: str, tmp_path: Path, kernels: KernelCache) -> None:
-    """Names of programs, inputs, outputs and layers reach C source, and come back as they are."""
-    graph = Graph(name)
-    x = graph.add_input(name or "empty", TensorType((N, 6), ACT))
-    w = OpWriter(np.random.default_rng(), N, graph)
-    y = w.build(Clamp(-2, 90), x, loc=(name, "b"))
-    graph.set_outputs([(name, y)])
-    library = build_library(graph, ISAS[0], tmp_path, kernels)
-    assert [t.name for t in library.inputs] == [name or "empty"]
-    assert [t.name for t in library.outputs] == [name]
-    feeds = w.feeds(3)
-    assert_same_bits(library.run(feeds)[name], run_reference(graph, feeds)[0][name], name)
-
-
-def test_outputs_without_an_axis_of_samples_are_refused_by_name(tmp_path: Path) -> None:
-    """A free batch that ends up elsewhere cannot be computed sample by sample."""
-    g = Written()
-    y = g.make(Transpose((1, 0)), g.input(5))
-    g.w.graph.set_outputs([("moved", y)])
-    with pytest.raises(NoLowering, match="'moved' does not have the samples along its first axis"):
-        build_library(g.w.graph, ISAS[0], tmp_path)
-
-
-def test_samples_that_interleave_are_refused(tmp_path: Path) -> None:
-    """Rows of [5, N, 4] as [5*N, 4] alternate between samples, which no run sample by sample gives."""
-    g = Written()
-    y = g.make(Reshape((N * 5, 4)), g.make(Transpose((1, 0, 2)), g.input(5, 4)))
-    g.w.graph.set_outputs([("y", y)])
-    with pytest.raises(NoLowering, match="mixes samples"):
-        build_library(g.w.graph, ISAS[0], tmp_path)
-
-
-def test_no_samples(tmp_path: Path, kernels: KernelCache) -> None:
-    g = Written()
-    x = g.input(5, 7, 9)
-    g.w.graph.set_outputs([("y", g.conv(x))])
-    feeds = {x.name: np.zeros((0, 5, 7, 9), np.int8)}
-    found = build_library(g.w.graph, ISAS[0], tmp_path, kernels).run(feeds)["y"]
-    assert found.shape == (0, 5, 7, 9)
-    assert found.dtype == np.int8
-
-
-def _deep(g: Written, width: int, layers: int) -> Value:
-    x = g.input(13, 17, width)
-    y = x
-    for _ in range(layers):
-        y = g.add(g.conv(y, width), y)
-    return g.make(Dequantize(), y)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
-def test_threads_give_the_same_bits_under_load(threads: int, tmp_path: Path, kernels: KernelCache) -> None:
-    """Other threads keep both cores busy, so that pieces of a kernel end in any order."""
-    g = Written()
-    g.w.graph.set_outputs([("y", _deep(g, 24, 3))])
-    library = build_library(g.w.graph, ISAS[0], tmp_path, kernels)
-    feeds = g.w.feeds(2)
-    expected = run_reference(g.w.graph, feeds)[0]["y"]
-    done = threading.Event()
-
-    def burden() -> None:
-        while not done.is_set():
-            library.run(feeds, 1)
-
-    busy = [threading.Thread(target=burden) for _ in range(3)]
-    for thread in busy:
-        thread.start()
-    try:
-        for _ in range(30):
-            assert_same_bits(library.run(feeds, threads)["y"], expected, f"{threads} threads")
-    finally:
-        done.set()
-        for thread in busy:
-            thread.join()
-
-
-def test_two_programs_in_two_threads_at_once(tmp_path: Path, kernels: KernelCache) -> None:
-    work = []
-    for width, layers in ((8, 3), (19, 2)):
-        g = Written()
-        g.w.graph.set_outputs([("y", _deep(g, width, layers))])
-        feeds = g.w.feeds(2)
-        library = build_library(g.w.graph, ISAS[0], tmp_path, kernels)
-        work.append((library, feeds, run_reference(g.w.graph, feeds)[0]["y"]))
-    wrong: list[str] = []
-
-    def run(library: Any, feeds: Any, expected: Array) -> None:
-        for _ in range(40):
-            try:
-                assert_same_bits(library.run(feeds, 2)["y"], expected, library.name)
-            except AssertionError as error:
-                wrong.append(str(error))
-
-    started = [threading.Thread(target=run, args=part) for part in (*work, *work)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    assert not wrong
-
-
-LACKING = {"softmax": ("softmax",), "sums": ("add", "sub", "mul"), "movement": ("transpose", "concat", "slice", "pad"),
-           "pools": ("max_pool2d", "average_pool2d", "mean", "resize", "reduce_max"), "tables": ("lut",)}
-"""Ops taken from a target, so that islands of the host stand between those of the target."""
-
-
-@pytest.mark.parametrize("lacking", LACKING)
-def test_islands(lacking: str, tmp_path: Path, kernels: KernelCache) -> None:
-    """Random networks of which the host runs a part: every output equals the reference, whoever computes it."""
-    descriptor = load_target("cpu-int8").descriptor
-    rows = {name: row for name, row in descriptor.ops.items() if name not in LACKING[lacking]}
-    target = Target(descriptor.model_copy(update={"ops": rows, "fallback": "host"}))
-    first = int(np.random.SeedSequence().generate_state(1)[0])
-    checked = 0
-    for seed in range(first, first + 40):
-        model = random_network(seed)
-        program = compile(model, target=target, data=random_inputs(model, 8, seed), native=False)
-        if not program.coverage.host_nodes:
-            continue
-        print("seed", seed)
-        program.native = build_code(program.graph, ISAS[checked % len(ISAS)], tmp_path, kernels)
-        for samples, extreme in ((3, False), (2, True)):
-            feeds = random_inputs(model, samples, seed + 1, extreme)
-            with np.errstate(all="ignore"):
-                assert_program_runs_the_same(program, finite(feeds), threads=2)
-        checked += 1
-        if checked == 3:
-            return
-    raise AssertionError("too few of these networks have islands")
-
-
-def finite(feeds: dict[str, Array]) -> dict[str, Array]:
-    """Infinite numbers as large ones: float ops of the host make NaN out of infinities."""
-    return {name: np.clip(array, -1e6, 1e6) for name, array in feeds.items()}
-
-
-def test_the_demo_runs_through_tvm_alone(tmp_path: Path) -> None:
-    """A program that the compiler built, in a process that has TVM's runtime and no qcompiler."""
-    folder = Path(str(resources.files("qcompiler.demo")))
-    with np.load(folder / "mnist.npz") as archive:
-        calibration, images = (archive[name].astype(np.float32) / 255 for name in ("calibration", "images"))
-    program = compile(folder / "mnist_dscnn.onnx", target="tpu-int8", data={"x": calibration}, native=True)
-    program.save(tmp_path / "build")
-    x = images[:64]
-    expected = program.run({"x": x}, backend="reference")["y"]
-    np.savez(tmp_path / "data.npz", x=x, y=expected)
-    assert run_alone("""
-import tvm
-data = np.load(sys.argv[2])
-library = tvm.runtime.load_module(sys.argv[1])
-for threads in (1, 2):
-    library["set_threads"](threads)
-    y = np.zeros_like(data["y"])
-    library["run"](data["x"].copy(), y)
-    print(y.tobytes() == data["y"].tobytes(), "qcompiler" in sys.modules)
-""", tmp_path / "build" / "lib.so", tmp_path / "data.npz") == "True False\nTrue False\n"
-
-
-def deep_network(layers: int) -> onnx.ModelProto:
-    """Residual blocks of equal shape: convolution, activation, depthwise convolution, sum."""
-    w = ModelWriter(int(np.random.SeedSequence().generate_state(1)[0]))
-    x = w.conv("image", 3, 16)
-    for _ in range(layers // 4):
-        y = w.node("Relu", w.conv(x, 16, 16, kernel=1))
-        weights = w.normal(16, 1, 3, 3, scale=0.05)
-        x = w.node("Add", w.node("Conv", y, weights, kernel_shape=[3, 3], pads=[1] * 4, group=16), x)
-    return w.model({"image": ["batch", 3, 8, 8]}, [x])
-
-
-def test_five_hundred_layers(tmp_path: Path, kernels: KernelCache) -> None:
-    """Equal layers share one kernel, and their values share memory."""
-    model = deep_network(500)
-    rng = np.random.default_rng()
-    feeds = {"image": rng.normal(0, 1, (4, 3, 8, 8)).astype(np.float32)}
-    program = compile(model, target="cpu-int8", data=feeds, native=False)
-    before = kernels.compiled
-    start = time.perf_counter()
-    program.native = build_code(program.graph, ISAS[0], tmp_path, kernels)
-    seconds = time.perf_counter() - start
-    print(f"{len(model.graph.node)} layers, {kernels.compiled - before} kernels, {seconds:.1f} s")
-    assert len(model.graph.node) > 500
-    assert kernels.compiled - before < 10
-    assert seconds < 60
-    assert_program_runs_the_same(program, feeds, threads=2)
