@@ -45,6 +45,16 @@ class NativeCode:
     folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @cached_property
+    def parts(self) -> list[Island]:
+        """The program's islands, in the order in which they run."""
+        return split_islands(self.graph)
+
+    @property
+    def islands_of_target(self) -> int:
+        """How many libraries the program needs."""
+        return sum(not island.on_host for island in self.parts)
+
+    @cached_property
     def islands(self) -> list[tuple[Island, NativeLibrary | None]]:
         """The program's islands with their loaded libraries; those of the host have none.
 
@@ -54,7 +64,7 @@ class NativeCode:
         from qcompiler.backends.tvm.native_library import NativeLibrary
 
         paths = iter(self.libraries)
-        return [(i, None if i.on_host else NativeLibrary(next(paths))) for i in split_islands(self.graph)]
+        return [(i, None if i.on_host else NativeLibrary(next(paths))) for i in self.parts]
 
     def run(self, feeds: Mapping[str, Array], quantized: bool, threads: int) -> dict[str, Array]:
         """Outputs by name; nodes on the host run in the reference interpreter, which is their only implementation.

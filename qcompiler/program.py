@@ -195,6 +195,7 @@ def load(folder: str | Path, native: bool = True) -> Program:
         figures = dict(manifest.get("figures", {}))
         code = manifest.get("native") if native else None
         libraries = [_plain_name(name) for name in code["libraries"]] if code else []
+        cpu = str(code["cpu"]) if code else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QCompilerError(
             f"{folder} is no compiled program: {getattr(error, 'strerror', None) or error}",
@@ -209,7 +210,12 @@ def load(folder: str | Path, native: bool = True) -> Program:
             )
     program = Program(read_program(folder / PROGRAM), figures, list(figures.get("warnings", [])))
     if code:
-        program.native = NativeCode(program.graph, code["cpu"], [folder / name for name in libraries])
+        program.native = NativeCode(program.graph, cpu, [folder / name for name in libraries])
+        if len(libraries) != program.native.islands_of_target:
+            raise QCompilerError(
+                f"{folder} holds native code of another program", found=f"{len(libraries)} libraries",
+                expected=f"{program.native.islands_of_target}", fix=f"build it again: 'qcompiler native {folder}'",
+            )
     return program
 
 
@@ -247,14 +253,23 @@ def _replace_artifact(staging: Path, folder: Path) -> None:
         staging.chmod(0o755)
         staging.rename(folder)
         return
+    new = {path.name for path in staging.iterdir()}
+    outdated = set(_libraries_of(folder)) - new
     # The manifest goes first and comes last: a folder without one is no artifact, so none is ever half-written.
     (folder / MANIFEST).unlink(missing_ok=True)
-    new = {path.name for path in staging.iterdir()}
-    for library in folder.glob("lib*.so"):
-        if library.name not in new:
-            library.unlink()
+    for name in outdated:
+        (folder / name).unlink(missing_ok=True)
     for name in (*sorted(new - {MANIFEST}), MANIFEST):
         (staging / name).replace(folder / name)
+
+
+def _libraries_of(folder: Path) -> list[str]:
+    """The libraries that an artifact's manifest names; none where it cannot be read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return [_plain_name(name) for name in manifest["native"]["libraries"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _boundary(name: str, value: Value) -> dict[str, Any]:

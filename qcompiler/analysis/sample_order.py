@@ -13,7 +13,8 @@ def samples_in_order(graph: Graph) -> bool:
     """Whether every output holds all of its first sample, then all of its second one, and so on.
 
     An axis ``c*N`` may hold rows of one sample side by side, or alternate between samples: [5,N,4] as [5*N,4] does.
-    Ops treat each index of that axis by itself, so this matters only where two such values meet, and at outputs.
+    Ops treat each index of that axis by itself, so this matters only where two such values meet, and at outputs. A value
+    with two free axes, [N,N] of a product of all samples with all, belongs to no sample.
 
     Args:
         graph: every output has its free dimension first.
@@ -37,7 +38,7 @@ def _follow(graph: Graph, before: dict[Value, int | None]) -> None:
             order = orders.pop() if len(orders) == 1 else 1 if not orders else None
             if isinstance(node.op, Reshape) and order is not None:
                 order = _reshaped(order, node.operands[0].type.shape, node.result.type.shape)
-            found = [order] * len(node.results)
+            found = [order if _free_axes(v.type.shape) <= 1 else None for v in node.results]
         before.update((v, order) for v, order in zip(node.results, found, strict=True) if v.type.carries_batch)
 
 
@@ -51,6 +52,10 @@ def _reshaped(order: int, source: Shape, target: Shape) -> int | None:
         return None
     found = blocks // leading
     return found if free.coefficient % found == 0 else None
+
+
+def _free_axes(shape: Shape) -> int:
+    return sum(isinstance(dim, SymbolicDim) for dim in shape)
 
 
 def _free_axis(shape: Shape) -> int:

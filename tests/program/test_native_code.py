@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import MODELS, model, samples
+from models import MODELS, ModelWriter, model, samples
 
 import qcompiler
 from qcompiler.errors import QCompilerError
@@ -70,6 +70,38 @@ def test_an_artifact_without_native_code_has_no_library_left(tmp_path: Path) -> 
     assert loaded.run(samples("residual_cnn", 1))
     with pytest.raises(QCompilerError, match="no native code"):
         loaded.run(samples("residual_cnn", 1), backend="native")
+
+
+def test_saving_leaves_other_files_alone(tmp_path: Path) -> None:
+    program = compiled("residual_cnn", "cpu-int8")
+    program.save(tmp_path)
+    (tmp_path / "libmine.so").write_text("mine")
+    program.save(tmp_path)
+    Program(program.graph, program.figures).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.so")) == ["libmine.so"]
+
+
+@pytest.mark.parametrize("native", [{"libraries": ["lib.so"]}, {"cpu": "generic", "libraries": []}, {"cpu": "generic"}])
+def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, native: dict[str, Any]) -> None:
+    compiled("residual_cnn", "cpu-int8").save(tmp_path)
+    path = tmp_path / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"native": native}))
+    with pytest.raises(QCompilerError, match="no compiled program|native code of another program"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("meets", ["matmul", "add"])
+def test_samples_that_meet_one_another_stay_with_the_reference(meets: str) -> None:
+    writer = ModelWriter(9)
+    x = writer.node("Relu", writer.gemm("x", 4, 1 if meets == "add" else 4))
+    flipped = writer.node("Transpose", x, perm=[1, 0])
+    y = writer.node("MatMul" if meets == "matmul" else "Add", x, flipped)
+    model = writer.model({"x": ["batch", 4]}, [y])
+    data = {"x": np.random.default_rng().normal(0, 1, (6, 4)).astype(np.float32)}
+    program = qcompiler.compile(model, target="cpu-int8", data=data)
+    assert program.native is None
+    assert any("mixes samples" in warning for warning in program.warnings)
+    assert program.run(data)[y].shape == (6, 6)
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut off", "gone"])

@@ -49,10 +49,16 @@ def one_sample(graph: Graph) -> Graph:
     """A copy of a program for a batch of one, without fused bodies.
 
     Raises:
-        NoLowering: an output does not have the samples along its first axis, one after the other.
+        NoLowering: an input or output does not have the samples along its first axis, one after the other.
     """
     symbols = {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, SymbolicDim)}
     if symbols:
+        for value in graph.inputs:
+            if value.type.carries_batch and not _is_batched(value.type):
+                raise NoLowering(
+                    f"input {value.name!r} does not have the samples along its first axis", found=str(value.type),
+                    fix="fix the batch with --batch",
+                )
         for output in graph.outputs:
             if not _is_batched(output.value.type) and constant_value(output.value) is None:
                 raise NoLowering(
@@ -61,7 +67,7 @@ def one_sample(graph: Graph) -> Graph:
                 )
         if not samples_in_order(graph):
             raise NoLowering(
-                "the program mixes samples of a batch: a reshape joins an axis with the batch behind it",
+                "the program mixes samples of a batch: it pairs them, or a reshape joins an axis with the batch behind it",
                 expected="outputs that hold one sample after the other", fix="fix the batch with --batch",
             )
     one = clone(graph, dict.fromkeys(symbols, 1))

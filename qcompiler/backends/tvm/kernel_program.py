@@ -201,6 +201,9 @@ class ProgramBuilder:
             kernel: which.
             views: a view for each argument that is no scratch memory, in order.
             label: the user's layers.
+
+        Raises:
+            TypeError, ValueError: a view has another format, or is smaller, than the kernel takes it to be.
         """
         taken = []
         for argument, view in zip(shared_arguments(kernel, self.isa), views, strict=True):
@@ -208,6 +211,10 @@ class ProgramBuilder:
             if np.dtype(argument.dtype) != np.dtype(found):
                 raise TypeError(f"{kernel}: argument {argument.name} takes {argument.dtype}, found {found}")
             reaches = view.offset + argument.bytes
+            if reaches > view.buffer.bytes + (0 if argument.role is Role.OUTPUT else OVER_READ):
+                raise ValueError(
+                    f"{kernel}: argument {argument.name} reaches to byte {reaches} of a buffer of {view.buffer.bytes}"
+                )
             if argument.role is not Role.OUTPUT and view.buffer.home is Home.INPUT and reaches > view.buffer.bytes:
                 # The caller's memory ends where its numbers end.
                 view = View(self._copy_of(view.buffer).buffer, view.offset)
