@@ -55,6 +55,11 @@ class NativeCode:
         return sum(not island.on_host for island in self.parts)
 
     @cached_property
+    def runs_any_batch(self) -> bool:
+        """Whether one run takes any number of samples, in memory that does not grow with it."""
+        return len(self.parts) == 1 and any(v.type.carries_batch for v in self.graph.inputs)
+
+    @cached_property
     def islands(self) -> list[tuple[Island, NativeLibrary | None]]:
         """The program's islands with their loaded libraries; those of the host have none.
 
@@ -86,12 +91,16 @@ class NativeCode:
                 stored |= dict(zip(outputs, integers, strict=True))
             else:
                 known |= library.run(taken, threads)
+        return {
+            output: constant if constant is not None else (stored if name in stored else known)[name]
+            for output, name, constant in self._outputs
+        }
+
+    @cached_property
+    def _outputs(self) -> list[tuple[str, str, Array | None]]:
+        """Each output's name, what islands call its value, and the numbers themselves where they are constant."""
         names = crossing_names(self.graph)
-        found = {}
-        for output in self.graph.outputs:
-            name, constant = names[output.value], constant_value(output.value)
-            found[output.name] = constant if constant is not None else (stored if name in stored else known)[name]
-        return found
+        return [(o.name, names[o.value], constant_value(o.value)) for o in self.graph.outputs]
 
 
 def _keep_stored(graph: Graph, stored: dict[str, Array]) -> reference.Observe:

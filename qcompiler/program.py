@@ -92,6 +92,8 @@ class Program:
         if backend == "native" and native is None:
             raise QCompilerError("the program has no native code", fix="build it: 'qcompiler native DIR'")
         feeds = self._check_inputs(inputs)
+        if native is not None and native.runs_any_batch:
+            return native.run(feeds, quantized, threads)
         if native is not None:
             return run_in_batches(self.graph, feeds, lambda part: native.run(part, quantized, threads))
         return run_in_batches(self.graph, feeds, lambda part: self._run_once(part, quantized))
