@@ -13,8 +13,8 @@ def samples_in_order(graph: Graph) -> bool:
     """Whether every output holds all of its first sample, then all of its second one, and so on.
 
     An axis ``c*N`` may hold rows of one sample side by side, or alternate between samples: [5,N,4] as [5*N,4] does.
-    Ops treat each index of that axis by itself, so this matters only where two such values meet, and at outputs. A value
-    with two free axes, [N,N] of a product of all samples with all, belongs to no sample.
+    Ops treat each index of that axis by itself, so this matters only where two such values meet, and at outputs. A
+    value with two free axes, [N,N] of a product of all samples with all, belongs to no sample.
 
     Args:
         graph: every output has its free dimension first.

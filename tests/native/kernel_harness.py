@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 import pkgutil
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection
@@ -86,16 +88,22 @@ class _Guarded:
 @cache
 def _function(kernel: Kernel, isa: InstructionSet) -> Any:
     symbol = symbol_of(kernel, isa)
-    folder = Path(tempfile.mkdtemp(prefix="kernel-"))
-    (folder / "kernel.o").write_bytes(compile_kernel(kernel, isa))
-    subprocess.run(
-        ["gcc", "-shared", "-o", str(folder / "kernel.so"), str(folder / "kernel.o"), "-lm"], check=True
-    )
-    function = ctypes.CDLL(str(folder / "kernel.so"))[symbol]
+    code, library = (_libraries() / f"{symbol}.{suffix}" for suffix in ("o", "so"))
+    code.write_bytes(compile_kernel(kernel, isa))
+    subprocess.run(["gcc", "-shared", "-o", str(library), str(code), "-lm"], check=True)
+    function = ctypes.CDLL(str(library))[symbol]
     function.restype = None
     arguments = kernel.arguments(isa)
     function.argtypes = [ctypes.c_void_p] * len(arguments) + [ctypes.c_int32] * 2
     return function
+
+
+@cache
+def _libraries() -> Path:
+    """Where libraries stay while this process runs: the loader takes a file in a freed place for the one before it."""
+    folder = Path(tempfile.mkdtemp(prefix="kernels-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 NO_LOOKUPS = ("avx512-vbmi",)

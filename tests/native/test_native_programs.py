@@ -16,6 +16,7 @@ from written_program import ACT, BYTES, ISAS, N, Written
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.ir import Affine, Arithmetic, Value
 from qcompiler.ir.scalar import F32, I8, I32, I64
+from qcompiler.numerics.fixed_point import INT32_MAX
 from qcompiler.ops.contraction import Matmul
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
 from qcompiler.ops.quantization import Clamp, Dequantize
@@ -159,7 +160,10 @@ def write_sums_of_nothing(g: Written) -> list[Value]:
     weights = g.w.constant(Affine.per_tensor(I8, np.float32(0.5), 0), (0, 5))
     op = Matmul()
     types = [x.type, weights.type]
-    bias = g.w.constant(op.accumulator(types, (N, 3, 5), I32, of_bias=True), (5,))
+    # The least 32-bit number is none that sums may reach: its magnitude is no 32-bit number.
+    numbers = g.w.rng.integers(-INT32_MAX, INT32_MAX, 5, np.int32, endpoint=True)
+    numbers[:2] = -INT32_MAX, INT32_MAX
+    bias = g.w.constant(op.accumulator(types, (N, 3, 5), I32, of_bias=True), (5,), numbers)
     elem = op.accumulator(types, (N, 3, 5), I32)
     return [g.make(op, x, weights, elem=elem), g.make(op, x, weights, bias, elem=elem)]
 

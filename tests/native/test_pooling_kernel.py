@@ -25,7 +25,7 @@ LIMIT = EpilogueInput(InputKind.SCALAR, "int32")
 PIXEL_COUNT = EpilogueInput(InputKind.PIXEL, "int32")
 FORMATS = ("uint8", "int8", "int16")
 
-EXAMPLES = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,14 @@ class Written:
     def check(
         self, outputs: Sequence[Value], folder: Path, kernels: KernelCache, samples: Sequence[int] = (1, 3)
     ) -> None:
-        """Compare with the reference, on every instruction set."""
+        """Compare with the reference: on the first instruction set, and on another one, drawn afresh.
+
+        A structure decides about memory and the order of calls, which differ little between sets; what kernels
+        compute is tested set by set elsewhere.
+        """
         graph = self.w.graph
         graph.set_outputs((f"y{i}", v) for i, v in enumerate(outputs))
         verify(graph)
         counts = (1,) if isinstance(self.batch, int) else samples
-        assert_native_equals_reference(graph, self.w.feeds, ISAS, folder, samples=counts, kernels=kernels)
+        sets = [ISAS[0], *([self.w.pick(*ISAS[1:])] if ISAS[1:] else [])]
+        assert_native_equals_reference(graph, self.w.feeds, sets, folder, samples=counts, kernels=kernels)

@@ -86,7 +86,7 @@ def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, native: dict[st
     compiled("residual_cnn", "cpu-int8").save(tmp_path)
     path = tmp_path / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"native": native}))
-    with pytest.raises(QCompilerError, match="no compiled program|native code of another program"):
+    with pytest.raises(QCompilerError, match=r"no compiled program|native code of another program"):
         load(tmp_path)
 
 

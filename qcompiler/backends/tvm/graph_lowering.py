@@ -67,7 +67,7 @@ def one_sample(graph: Graph) -> Graph:
                 )
         if not samples_in_order(graph):
             raise NoLowering(
-                "the program mixes samples of a batch: it pairs them, or a reshape joins an axis with the batch behind it",
+                "the program mixes samples of a batch: it pairs them, or joins an axis with the batch behind it",
                 expected="outputs that hold one sample after the other", fix="fix the batch with --batch",
             )
     one = clone(graph, dict.fromkeys(symbols, 1))
