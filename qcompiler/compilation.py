@@ -58,6 +58,7 @@ def compile(
     check_float: bool = False,
     native: bool | None = None,
     cpu: str | None = None,
+    tune: bool = False,
     dump_ir: str | Path | None = None,
     instruments: Sequence[Instrument] = (),
     progress: Progress = silent,
@@ -73,8 +74,10 @@ def compile(
         batch: fix the batch to this size; free by default where the model leaves it free.
         shapes: shapes of inputs whose dimensions the model leaves open, by input name.
         check_float: check that the simulation with quantization switched off, and with 32 bits, equals float.
-        native: whether to compile native code; by default where the target is a processor that LLVM compiles for.
+        native: whether to compile native code; by default where the target is a processor that LLVM compiles for, or
+            where ``cpu`` is given.
         cpu: instruction set of the native code; by default the best one that this machine runs.
+        tune: measure which tiles of its convolutions are the fastest here before native code is compiled.
         dump_ir: folder for the program after each pass, ``000_import.qir`` and so on.
         instruments: watch the pipeline run, inside of those that the other arguments ask for.
         progress: told how far long work has come.
@@ -84,9 +87,8 @@ def compile(
     """
     plugins.load()
     chosen = target if isinstance(target, Target) else load_target(target)
-    natively = chosen.descriptor.native if native is None else native
-    if natively and cpu is not None:
-        check_instruction_set(cpu)
+    natively = chosen.descriptor.native or cpu is not None if native is None else native
+    _check_native_options(cpu, natively=natively, tune=tune)
     steps = Pipeline.parse(chosen.descriptor.pipeline if pipeline is None else pipeline)
     original = read_model(model, batch=batch, shapes=shapes)
     samples = None if data is None else open_data(data, original)
@@ -109,7 +111,8 @@ def compile(
         )
     program = Program(graph, warnings=context.warnings)
     if natively:
-        _compile_natively(program, cpu, required=bool(native), progress=progress)
+        required = bool(native) or cpu is not None or tune
+        _compile_natively(program, cpu, required=required, tune=tune, progress=progress)
     program.figures = _figures(original, program, chosen, expected)
     if check is not None and check.found is not None:
         program.figures["check_float"] = {"bypassed_db": check.found.bypassed_db, "wide_db": check.found.wide_db}
@@ -118,20 +121,40 @@ def compile(
     return program
 
 
-def _compile_natively(program: Program, cpu: str | None, *, required: bool, progress: Progress) -> None:
-    """Build native code. Without a C compiler the reference interpreter runs the program, and a warning says so.
+def _check_native_options(cpu: str | None, *, natively: bool, tune: bool) -> None:
+    """Refuse what native code alone can heed, before any work is done.
 
     Raises:
-        QCompilerError: there is no such instruction set; or an op has no native form and native code was asked for.
+        QCompilerError: there is to be none; or this machine does not run the instruction set, or there is none of that
+            name.
+    """
+    if cpu is not None and not natively:
+        raise QCompilerError(f"--cpu {cpu} without native code", fix="leave out --cpu, or --no-native")
+    if tune and not natively:
+        raise QCompilerError("--tune without native code", fix="give --native, or leave out --tune")
+    if cpu is not None:
+        check_instruction_set(cpu)
+
+
+def _compile_natively(
+    program: Program, cpu: str | None, *, required: bool, tune: bool, progress: Progress
+) -> None:
+    """Build native code. Where that fails, the reference interpreter runs the program, and a warning says so.
+
+    Raises:
+        QCompilerError: native code was asked for, and an op has no native form or the C compiler does not work; or
+            tuning was, and there is no C compiler.
     """
     from qcompiler.backends.tvm.kernel_program import NoLowering
-    from qcompiler.backends.tvm.toolchain import NoCompiler
+    from qcompiler.backends.tvm.toolchain import CompilerFailed, NoCompiler
 
     try:
-        program.build_native(cpu, progress)
+        program.build_native(cpu, progress, tune=tune)
     except NoCompiler as error:
+        if tune:
+            raise
         program.warnings.append(f"{NO_NATIVE_CODE}: {error}")
-    except NoLowering as error:
+    except (CompilerFailed, NoLowering) as error:
         if required:
             raise
         program.warnings.append(f"{NO_NATIVE_CODE}: {error}")

@@ -19,6 +19,7 @@ from qcompiler.ops.constant import constant_value
 from qcompiler.pipeline import Progress, silent
 
 if TYPE_CHECKING:
+    from qcompiler.backends.tvm.instruction_set import InstructionSet
     from qcompiler.backends.tvm.kernel_cache import KernelCache
     from qcompiler.backends.tvm.native_library import NativeLibrary
 
@@ -126,32 +127,39 @@ def check_instruction_set(cpu: str) -> None:
 
 def build_native_code(
     graph: Graph,
-    cpu: str | None = None,
+    cpu: str | InstructionSet | None = None,
     progress: Progress = silent,
-    triple: str | None = None,
     cache: KernelCache | None = None,
+    *,
+    tune: bool = False,
 ) -> NativeCode:
     """Compile a program for a processor.
 
     Args:
         graph: a legalized program.
-        cpu: an instruction set; the best one that this machine runs by default.
+        cpu: an instruction set, by name or, to build for another machine, retargeted to it; the best one that this
+            machine runs by default.
         progress: told how many kernels are compiled.
-        triple: another machine, as LLVM names it, which is to run the program.
-        cache: compiled kernels; the user's by default.
+        cache: compiled kernels and measured tiles; the user's by default.
+        tune: measure first which tiles of its convolutions are the fastest here.
 
     Raises:
         NoLowering: an op has no native form.
         NoCompiler: no C compiler is at hand to link with.
-        QCompilerError: there is no such instruction set or machine, or nobody named another machine and this one
-            cannot run the code.
+        CompilerFailed: there is one, but it does not work.
+        QCompilerError: there is no such instruction set; or nobody named another machine and this one cannot run the
+            code; or tiles are to be measured for another machine.
     """
+    from qcompiler.backends.tvm.instruction_set import InstructionSet
     from qcompiler.backends.tvm.native_build import build_native
     from qcompiler.backends.tvm.selection import check_runs_here, select_instruction_set
+    from qcompiler.backends.tvm.tile_tuning import tune_tiles
 
-    isa = select_instruction_set(cpu, triple)
-    if triple is None:
+    isa = cpu if isinstance(cpu, InstructionSet) else select_instruction_set(cpu)
+    if not isa.is_retargeted:
         check_runs_here(isa)
+    if tune:
+        tune_tiles(graph, isa, cache=cache, progress=progress)
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-native-")
     libraries: list[Path] = []
     for island in split_islands(graph):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,12 @@ from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, write_program
-from qcompiler.native_code import NativeCode, build_native_code
+from qcompiler.native_code import NO_NATIVE_CODE, NativeCode, build_native_code
 from qcompiler.pipeline import Progress, silent
+
+if TYPE_CHECKING:
+    from qcompiler.backends.tvm.instruction_set import InstructionSet
+    from qcompiler.backends.tvm.kernel_cache import KernelCache
 
 Array = NDArray[Any]
 
@@ -49,18 +53,33 @@ class Program:
     warnings: list[str] = field(default_factory=list)
     native: NativeCode | None = None
 
-    def build_native(self, cpu: str | None = None, progress: Progress = silent) -> None:
+    def build_native(
+        self,
+        cpu: str | InstructionSet | None = None,
+        progress: Progress = silent,
+        cache: KernelCache | None = None,
+        *,
+        tune: bool = False,
+    ) -> None:
         """Compile the program for a processor; ``run`` uses the code from now on, ``save`` keeps it.
 
         Args:
-            cpu: an instruction set, such as ``"avx512-vnni"``; the best one that this machine runs by default.
+            cpu: an instruction set, such as ``"avx512-vnni"``, or one retargeted to another machine; the best one that
+                this machine runs by default.
             progress: told how many kernels are compiled.
+            cache: compiled kernels and measured tiles; the user's by default.
+            tune: measure first which tiles of its convolutions are the fastest here.
 
         Raises:
             NoLowering: an op has no native form.
             NoCompiler: no C compiler is at hand to link with.
+            CompilerFailed: there is one, but it does not work.
         """
-        self.native = build_native_code(self.graph, cpu, progress)
+        self.native = build_native_code(self.graph, cpu, progress, cache, tune=tune)
+        # Written by a compilation that found no compiler; true no longer.
+        self.warnings = [w for w in self.warnings if not w.startswith(NO_NATIVE_CODE)]
+        if "warnings" in self.figures:
+            self.figures["warnings"] = list(self.warnings)
 
     def run(
         self,

@@ -36,6 +36,7 @@ class NativeProgram:
             threads: of each op.
         """
         islands = native.islands
+        self.threads = max((library.working_threads(threads) for _, library in islands if library), default=1)
         if len(islands) == 1 and islands[0][1] is not None:
             self.run = islands[0][1].prepare(feeds, threads).run
         else:

@@ -37,7 +37,9 @@ def bench_command(
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option("--threads", metavar="N", min=1, help="Threads that run each op. Repeatable; 1 and 2 by default."),
+        typer.Option(
+            "--threads", metavar="N", min=1, max=1024, help="Threads that run each op. Repeatable; 1 and 2 by default."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="Turns that each contender has.")] = 15,
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time goes, by layer.")] = False,
@@ -55,26 +57,30 @@ def bench_command(
     feeds = one_sample_of(program.graph, read_arrays(data)) if data else random_sample(program.graph)
     counts = list(dict.fromkeys(threads or (1, 2)))
     by_count: dict[int, list[Times]] = {}
+    working: dict[int, int] = {}
     with progress_bars() as progress:
         for count in counts:
-            contenders: list[Contender] = [NativeProgram(native, feeds, count)]
+            ours = NativeProgram(native, feeds, count)
+            working[count] = ours.threads
+            contenders: list[Contender] = [ours]
             if against:
                 contenders.append(OnnxRuntimeModel(against, feeds, count))
             by_count[count] = measure(contenders, rounds, progress)
     what = f"the first sample of {data}" if data else "random numbers"
-    _print_times(by_count, f"one inference on {what}, batch 1, {native.cpu}")
+    _print_times(by_count, working, f"one inference on {what}, batch 1, {native.cpu}")
     for count in counts if profile else ():
         _print_profile(native, feeds, count, top)
 
 
-def _print_times(by_count: Mapping[int, Sequence[Times]], title: str) -> None:
-    """A row for each contender. Ratios are those of a contender's time over ours."""
+def _print_times(by_count: Mapping[int, Sequence[Times]], working: Mapping[int, int], title: str) -> None:
+    """A row for each contender, ours with the threads that there were. Ratios are those of its time over ours."""
     rows = []
     compared = any(len(times) > 1 for times in by_count.values())
     for count, times in by_count.items():
         ours = times[0]
         for entry in times:
-            row = [str(count), entry.contender.name, f"{entry.median:.3f}", f"{entry.minimum:.3f}"]
+            threads = working[count] if entry is ours else count
+            row = [str(threads), entry.contender.name, f"{entry.median:.3f}", f"{entry.minimum:.3f}"]
             if compared:
                 row += [f"{entry.median / ours.median:.2f}", f"{entry.minimum / ours.minimum:.2f}"]
             rows.append(row)

@@ -38,7 +38,6 @@ from qcompiler.cli.terminal import counted, print_table, print_warning, progress
 from qcompiler.errors import QCompilerError
 
 if TYPE_CHECKING:
-    from qcompiler.pipeline import Progress
     from qcompiler.program import Program
 
 
@@ -63,7 +62,10 @@ def compile_command(
     ] = False,
     native: Annotated[
         bool | None,
-        typer.Option("--native/--no-native", help="Compile native code; by default where the target is a processor."),
+        typer.Option(
+            "--native/--no-native",
+            help="Compile native code; by default where the target is a processor, and with --cpu.",
+        ),
     ] = None,
     cpu: CpuOption = None,
     tune: TuneOption = False,
@@ -99,30 +101,12 @@ def compile_command(
     with choice.instruments() as instruments, bars as progress:
         program = compile(
             model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
-            check_float=check_float, native=native, cpu=cpu, instruments=instruments, progress=progress,
+            check_float=check_float, native=native, cpu=cpu, tune=tune, instruments=instruments, progress=progress,
         )
-        if tune:
-            _tune(program, progress)
     program.save(output)
     print_table(_summary(program, output, dump_ir))
     for warning in program.warnings:
         print_warning(warning)
-
-
-def _tune(program: Program, progress: Progress) -> None:
-    """Measure tiles, then build the native code again with those that won.
-
-    Raises:
-        QCompilerError: there is no native code, or this machine cannot run it.
-    """
-    from qcompiler.backends.tvm.selection import select_instruction_set
-    from qcompiler.backends.tvm.tile_tuning import tune_tiles
-
-    if program.native is None:
-        raise QCompilerError("--tune without native code", fix="give --native, and see that a C compiler is at hand")
-    isa = select_instruction_set(program.native.cpu)
-    if tune_tiles(program.graph, isa, progress=progress):
-        program.build_native(isa.name, progress)
 
 
 def _refuse_in_output(output: Path, option: str, folder: Path | None) -> None:

@@ -32,7 +32,9 @@ TuneOption = Annotated[
         "--tune", help="Measure which tiles are the fastest for its convolutions here. Later compilations use them too."
     ),
 ]
-ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that run native code.")]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads that run native code.")
+]
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

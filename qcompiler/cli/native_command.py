@@ -6,18 +6,13 @@ import re
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qcompiler.cli.model_options import CpuOption, TuneOption
 from qcompiler.cli.terminal import print_table, progress_bars, readable_size
 from qcompiler.errors import QCompilerError
-
-if TYPE_CHECKING:
-    from qcompiler.backends.tvm.kernel_cache import KernelCache
-    from qcompiler.pipeline import Progress
-    from qcompiler.program import Program
 
 
 class Kind(StrEnum):
@@ -73,17 +68,16 @@ def native_command(
     cache = KernelCache()
     isa = select_instruction_set(cpu, triple, processor)
     with progress_bars() as progress:
-        if tune:
-            from qcompiler.backends.tvm.selection import check_runs_here
-            from qcompiler.backends.tvm.tile_tuning import tune_tiles
-
-            check_runs_here(isa)
-            tune_tiles(program.graph, isa, progress=progress)
         if output is None:
-            files = _rebuild(program, folder, cpu, triple, cache, progress)
+            program.build_native(isa, progress, cache, tune=tune)
+            program.save(folder)
+            files = [] if program.native is None else [folder / p.name for p in program.native.libraries]
         else:
             from qcompiler.backends.tvm.ahead_of_time import write_objects, write_static_library
+            from qcompiler.backends.tvm.tile_tuning import tune_tiles
 
+            if tune:
+                tune_tiles(program.graph, isa, cache=cache, progress=progress)
             write = write_static_library if kind is Kind.STATIC else write_objects
             called = _c_name(folder.resolve().name if name is None else name, given=name is not None)
             files = write(
@@ -116,20 +110,6 @@ def _refuse_for_shared(output: Path | None, name: str | None, *, no_threads: boo
             f"{option} does not apply to a shared library, which goes into the compiled program's folder",
             fix=f"leave out {option}, or say --kind static or --kind objects",
         )
-
-
-def _rebuild(
-    program: Program, folder: Path, cpu: str | None, triple: str | None, cache: KernelCache, progress: Progress
-) -> list[Path]:
-    """The libraries in the program's folder."""
-    from qcompiler.native_code import NO_NATIVE_CODE, build_native_code
-
-    program.native = build_native_code(program.graph, cpu, progress, triple, cache)
-    # Written by a compilation that found no compiler; true no longer.
-    program.warnings = [w for w in program.warnings if not w.startswith(NO_NATIVE_CODE)]
-    program.figures["warnings"] = list(program.warnings)
-    program.save(folder)
-    return [folder / library.name for library in program.native.libraries]
 
 
 def _c_name(text: str, *, given: bool) -> str:

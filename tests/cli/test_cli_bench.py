@@ -9,6 +9,7 @@ import pytest
 from models import ModelWriter
 
 from cli.command_line import images, refuse, small_cnn, succeed
+from qcompiler.backends.tvm.native_library import NativeLibrary
 from qcompiler.benchmark import interleaved
 
 COMPILE = ("compile", "model.onnx", "--target", "tpu-int8", "--data", "calib.npz", "--native", "-o", "build")
@@ -30,6 +31,13 @@ def test_times_by_thread() -> None:
     assert [re.sub(NUMBER, "T", line).split() for line in lines[2:]] == [
         ["1", "qcompiler", "T", "T"], ["2", "qcompiler", "T", "T"],
     ]
+
+
+def test_the_table_says_how_many_threads_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    succeed(*COMPILE)
+    monkeypatch.setattr(NativeLibrary, "working_threads", lambda self, threads: threads - 1)
+    *_, row = succeed("bench", "build", "--rounds", 1, "--threads", 3).splitlines()
+    assert row.split()[:2] == ["2", "qcompiler"]
 
 
 def test_ratios_against_a_model_on_given_data() -> None:

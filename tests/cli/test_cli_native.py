@@ -197,3 +197,37 @@ def test_host_layers_have_no_place_in_a_static_library() -> None:
     succeed("native", "build")
     assert len(list(Path("build").glob("lib*.so"))) == 2
     assert_runs_natively()
+
+
+def test_a_compiler_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "/bin/false")
+    on_processor = [word if word != "tpu-int8" else "cpu-int8" for word in COMPILE]
+    result = invoke(*on_processor, "-o", "build")
+    assert result.exit_code == 0
+    assert "/bin/false failed" in result.stderr
+    program = load("build")
+    assert program.native is None
+    assert [w for w in program.warnings if "no native code" in w and "/bin/false failed" in w]
+    for options in (["--native"], ["--cpu", "generic"], ["--tune"]):
+        refuse(*on_processor, "-o", "other", *options, naming=("/bin/false failed", "$CC"))
+    monkeypatch.delenv("CC")
+    succeed("native", "build")
+    assert not [w for w in load("build").warnings if "no native code" in w]
+    assert_runs_natively()
+
+
+def test_an_instruction_set_asks_for_native_code() -> None:
+    program = load(compiled("--cpu", "generic"))
+    assert program.native is not None
+    assert program.native.cpu == "generic"
+    refuse(*COMPILE, "-o", "other", "--no-native", "--cpu", "generic", naming=("--cpu generic without native code",))
+
+
+def test_tuning_is_refused_before_any_work() -> None:
+    refuse("compile", "absent.onnx", "--target", "tpu-int8", "-o", "other", "--tune",
+           naming=("--tune without native code",))
+    compiled("--no-native")
+    for options in ((), ("--kind", "objects", "-o", "objects")):
+        refuse("native", "build", "--triple", "riscv64-linux-gnu", "--tune", *options,
+               naming=("riscv64-linux-gnu cannot be measured",))
+    assert not Path("objects").exists()

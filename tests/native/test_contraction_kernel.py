@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_harness import NO_LOOKUPS, Array, isa_fixture, run_kernel
+from rounding_expressions import round_to_int32
 from tvm import tirx
 
 from qcompiler.backends.tvm.element import Stage, Step
@@ -19,7 +20,7 @@ from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, choose_tile
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_channels, pack_constants
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
-from qcompiler.backends.tvm.lanes import Expr, convert, round_to_int32, rounded_product
+from qcompiler.backends.tvm.lanes import Expr, convert, rounded_product
 
 
 @dataclass(frozen=True)

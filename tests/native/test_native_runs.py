@@ -27,6 +27,7 @@ from written_program import ACT, ISAS, N, Written
 
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernel_program import NoLowering
+from qcompiler.backends.tvm.library_loading import UnusableLibrary
 from qcompiler.compilation import compile
 from qcompiler.ir import Graph, TensorType, Value
 from qcompiler.ops.quantization import Clamp, Dequantize
@@ -43,6 +44,28 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> KernelCache:
 
 
 ODD_NAMES = ("", "1st", "a b/c:0", "ünï-\\\"'%s%d\n", "int", "run", "main", "*/ #error", "x" * 300)
+
+
+def test_a_workspace_that_is_not_aligned_is_refused(
+    tmp_path: Path, kernels: KernelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = OpWriter(np.random.default_rng(), N)
+    y = w.build(Clamp(-2, 90), w.graph.add_input("x", TensorType((N, 6), ACT)))
+    w.graph.set_outputs([("y", y)])
+    library, feeds = build_library(w.graph, ISAS[0], tmp_path, kernels), w.feeds(3)
+    whole = np.zeros(1 << 16, np.uint8)
+    start = -whole.ctypes.data % 64
+    for offset in (1, 4, 32, 63):
+        monkeypatch.setattr(library, "_new_workspace", lambda _, at=start + offset: whole[at:])
+        prepared = library.prepare(feeds)
+        prepared.outputs["y"][:] = 7
+        with pytest.raises(UnusableLibrary, match="status 1"):
+            prepared.run()
+        assert (prepared.outputs["y"] == 7).all()
+    monkeypatch.setattr(library, "_new_workspace", lambda _: whole[start:])
+    prepared = library.prepare(feeds)
+    prepared.run()
+    assert_same_bits(prepared.outputs["y"], run_reference(w.graph, feeds)[0]["y"], "y")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

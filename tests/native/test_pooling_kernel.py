@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_harness import NO_PRODUCTS, Array, isa_fixture, run_kernel
+from rounding_expressions import round_to_int32
 
 from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.kernels.pooling import MaxPool, SumPool, Windows
 from qcompiler.backends.tvm.kernels.reduction import ArgMax, Reducer, Reduction
-from qcompiler.backends.tvm.lanes import Expr, convert, round_to_int32, rounded_product
+from qcompiler.backends.tvm.lanes import Expr, convert, rounded_product
 from qcompiler.backends.tvm.stages.averaging import AverageHalfAway
 from qcompiler.numerics.rounding import divide_half_away
 from qcompiler.ops.pooling import MaxPool2D

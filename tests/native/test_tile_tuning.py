@@ -20,6 +20,7 @@ from qcompiler.backends.tvm.kernel_cache import FOLDER_VARIABLE, KernelCache
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, choose_tile
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.native_build import native_parts
 from qcompiler.backends.tvm.object_code import symbol_of
 from qcompiler.backends.tvm.selection import select_instruction_set
 from qcompiler.backends.tvm.tile_choices import TileChoices, processor, with_best_tile
@@ -41,7 +42,13 @@ def convolution(outputs: int = 64, tile: Tile = ANY_TILE) -> Convolution:
 
 @pytest.fixture
 def choices(tmp_path: Path) -> TileChoices:
-    return TileChoices(tmp_path / "tiles")
+    return TileChoices(KernelCache(tmp_path))
+
+
+def only_file(choices: TileChoices) -> Path:
+    assert choices.folder is not None
+    (path,) = choices.folder.iterdir()
+    return path
 
 
 def test_a_choice_is_found_whatever_the_tile(choices: TileChoices) -> None:
@@ -52,7 +59,7 @@ def test_a_choice_is_found_whatever_the_tile(choices: TileChoices) -> None:
     assert with_best_tile(convolution(), ISA, choices) == convolution(tile=Tile(3, 1))
     choices.keep(convolution(), ISA, Tile(2, 2), 1000)
     assert choices.find(convolution(), ISA) == Tile(2, 2)
-    (path,) = choices.folder.iterdir()
+    path = only_file(choices)
     assert json.loads(path.read_text())["processor"] == processor() != ""
 
 
@@ -65,6 +72,7 @@ def test_a_choice_counts_for_nothing_else(choices: TileChoices, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(tile_choices, "processor", lambda: "another one")
         assert choices.find(convolution(), ISA) is None
+    assert choices.find(convolution(), ISA.retargeted("x86_64-linux-gnu", mcpu="another one")) is None
     monkeypatch.setattr(tile_choices, "source_digest", lambda kernel, isa: "another version")
     assert choices.find(convolution(), ISA) is None
 
@@ -76,14 +84,14 @@ def test_a_choice_counts_for_nothing_else(choices: TileChoices, monkeypatch: pyt
 )
 def test_damaged_files_are_as_good_as_none(choices: TileChoices, text: str) -> None:
     choices.keep(convolution(), ISA, Tile(3, 1), 1)
-    (path,) = choices.folder.iterdir()
+    path = only_file(choices)
     path.write_text(text)
     assert choices.find(convolution(), ISA) is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    choices = TileChoices(tmp_path / "file" / "tiles")
+    choices = TileChoices(KernelCache(tmp_path / "file"))
     choices.keep(convolution(), ISA, Tile(3, 1), 1)
     assert choices.find(convolution(), ISA) is None
 
@@ -105,6 +113,7 @@ class Given(KernelCache):
         self.body = body
 
     def object_code(self, kernel: Any, isa: InstructionSet) -> bytes:
+        assert self.folder is not None
         source = self.folder / "kernel.c"
         source.write_text(f"void {symbol_of(kernel, isa)}() {{ {self.body} }}")
         find_toolchain().compile(source, self.folder / "kernel.o")
@@ -195,3 +204,19 @@ def test_only_what_runs_here_is_measured(program: qcompiler.Program) -> None:
         pytest.skip("all instruction sets run here")
     with pytest.raises(QCompilerError, match="cannot run code for"):
         tune_tiles(program.graph, foreign)
+
+
+def test_no_tiles_are_measured_for_other_machines(program: qcompiler.Program) -> None:
+    with pytest.raises(QCompilerError, match=r"(?s)riscv64-linux-gnu cannot be measured.*leave out --tune"):
+        tune_tiles(program.graph, select_instruction_set(triple="riscv64-linux-gnu"))
+
+
+def test_a_cache_of_ones_own_brings_its_tiles(
+    program: qcompiler.Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_tuning, "time_kernels", LastIsFastest())
+    cache = KernelCache(tmp_path)
+    assert tune_tiles(program.graph, ISA, cache=cache)
+    mine, theirs = native_parts(program.graph, ISA, cache)[0], native_parts(program.graph, ISA)[0]
+    assert set(mine.kernels) != set(theirs.kernels)
+    assert set(native_parts(program.graph, ISA, KernelCache(tmp_path))[0].kernels) == set(mine.kernels)

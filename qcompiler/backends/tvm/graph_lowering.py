@@ -14,6 +14,7 @@ from qcompiler.backends.tvm.kernels.table import ByteLookup
 from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
 from qcompiler.backends.tvm.regions import Region, element_of, form_regions
+from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.ir import Graph, SymbolicDim, TensorType, Value, clone
 from qcompiler.ir.clone import inline_bodies
 from qcompiler.ir.dimension import static_shape
@@ -22,18 +23,21 @@ from qcompiler.ops.constant import constant_value
 del _lowerings
 
 
-def lower_program(graph: Graph, isa: InstructionSet) -> tuple[KernelProgram, Interface]:
+def lower_program(
+    graph: Graph, isa: InstructionSet, tiles: TileChoices | None = None
+) -> tuple[KernelProgram, Interface]:
     """The calls that compute a program for one sample, and what callers see of it.
 
     Args:
         graph: a legalized program; every output of one with a free batch has the samples along its first axis.
         isa: what the kernels may use.
+        tiles: measured tiles of convolutions; the user's by default.
 
     Raises:
         NoLowering: an op has no native form; or the program's outputs cannot be computed sample by sample.
     """
     one = one_sample(graph)
-    builder = ProgramBuilder(isa)
+    builder = ProgramBuilder(isa, tiles)
     for value in one.inputs:
         builder.add_input(value)
     stored = [before_dequantize(o.value) for o in one.outputs]

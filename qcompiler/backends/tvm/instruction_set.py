@@ -47,6 +47,11 @@ class InstructionSet(ABC):
         """32-bit numbers in a register."""
         return self.register_bytes // 4
 
+    @property
+    def is_retargeted(self) -> bool:
+        """Whether it makes code for a machine that was named: see :meth:`retargeted`."""
+        return "llvm_target" in vars(self)
+
     def runs_on(self, architecture: str, features: frozenset[str]) -> bool:
         """Whether a processor of this architecture with these extensions runs the code."""
         return self.architecture in ("", architecture) and features.issuperset(self.features)

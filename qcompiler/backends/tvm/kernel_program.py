@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
+from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Value
 from qcompiler.ir.constant_array import ConstantArray
@@ -108,8 +109,13 @@ class KernelProgram:
 class ProgramBuilder:
     """Takes down calls and finds a place for every value."""
 
-    def __init__(self, isa: InstructionSet) -> None:
+    def __init__(self, isa: InstructionSet, tiles: TileChoices | None = None) -> None:
+        """Args:
+            isa: what the kernels may use.
+            tiles: measured tiles of convolutions; the user's by default.
+        """
         self.isa = isa
+        self.tiles = tiles or TileChoices()
         self.program = KernelProgram(isa)
         self._views: dict[Value, View] = {}
         self._constants: dict[ConstantArray, Buffer] = {}
@@ -164,10 +170,6 @@ class ProgramBuilder:
                 raise KeyError(f"{value} has not been computed")
             self._views[value] = self.constant(array)
         return self._views[value]
-
-    def has_place(self, value: Value) -> bool:
-        """Whether the value stands somewhere already."""
-        return value in self._views
 
     def place(self, value: Value, view: View) -> None:
         """Let a value stand where another one does, or where it is to be computed."""

@@ -82,16 +82,6 @@ def rounded_product(a: Expr, b: Expr) -> Expr:
     return call("llvm.arithmetic.fence", str(product.ty), product)
 
 
-def round_half_even(x: Expr) -> Expr:
-    """Nearest whole number of each float, ties to even."""
-    return call("llvm.rint", str(x.ty), x)
-
-
-def round_to_int32(x: Expr) -> Expr:
-    """The nearest int32 of each float, ties to even; floats must be in range. One instruction on most processors."""
-    return call("llvm.lrint", vector("int32", lanes_of(x)), x)
-
-
 def part(expr: Expr, start: int, count: int) -> Expr:
     """``count`` lanes side by side, from lane ``start`` on."""
     if (start, count) == (0, lanes_of(expr)):

@@ -33,7 +33,7 @@ def plan_memory(program: KernelProgram) -> MemoryPlan:
     Inference" (2020), section 5.2.
     """
     first, last = _lifetimes(program)
-    sizes = np.array([_aligned(b.bytes) for b in program.workspace], np.int64)
+    sizes = np.array([aligned(b.bytes) for b in program.workspace], np.int64)
     offsets = np.zeros(len(sizes), np.int64)
     placed = np.zeros(len(sizes), bool)
     for index in np.argsort(-sizes, kind="stable"):
@@ -72,5 +72,6 @@ def _lowest_gap(offsets: NDArray[np.int64], sizes: NDArray[np.int64], size: int)
     return end
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
+    """``size`` bytes, rounded up to whole units of alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT

@@ -11,6 +11,7 @@ from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.library_build import LibraryParts, build_shared_library
 from qcompiler.backends.tvm.program_source import Interface, write_program
 from qcompiler.backends.tvm.selection import machine_of
+from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
 from qcompiler.ir import Graph
 from qcompiler.pipeline import Progress, silent
@@ -28,7 +29,7 @@ def native_parts(
     Args:
         graph: a legalized program.
         isa: what the kernels may use.
-        cache: compiled kernels; the user's by default.
+        cache: compiled kernels and measured tiles; the user's by default.
         progress: told how many kernels are compiled.
         name: what the program is called in C; by default as the graph.
 
@@ -36,7 +37,7 @@ def native_parts(
         NoLowering: an op has no native form.
     """
     cache = cache or KernelCache()
-    program, interface = lower_program(graph, isa)
+    program, interface = lower_program(graph, isa, TileChoices(cache))
     interface = interface if name is None else replace(interface, name=name)
     source = write_program(program, interface)
     kernels = {}
@@ -60,6 +61,7 @@ def build_native(
     Raises:
         NoLowering: an op has no native form.
         NoCompiler: no C compiler is at hand to link it.
+        CompilerFailed: there is one, but it does not work.
     """
     toolchain = toolchain or find_toolchain(machine_of(isa))
     parts, _ = native_parts(graph, isa, cache, progress)

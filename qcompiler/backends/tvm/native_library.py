@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import statistics
 import threading
-import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,11 @@ from qcompiler.backends.tvm.library_loading import (
 from qcompiler.errors import QCompilerError, did_you_mean
 
 Array = NDArray[Any]
+
+MOST_THREADS = 1024
+"""As many as ``set_threads`` of a library's interface to TVM takes."""
+_KEPT_POOLS = 2
+"""Numbers of threads, the latest, whose threads wait for the next run."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,23 @@ class LibraryTensor:
         return (samples * self.shape[0], *self.shape[1:]) if self.batched else self.shape
 
 
+class _Pool:
+    """A library's threads, which end with the last of those who hold this.
+
+    Attributes:
+        address: for the library; None, its null pointer, where the caller works alone.
+        threads: how many work, the caller's included.
+        idle: workspaces for that many that no call uses.
+    """
+
+    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+        self.address: int | None = library.qcompiler_pool_create(threads)
+        self.threads = int(library.qcompiler_pool_threads(self.address))
+        self.idle: list[Array] = []
+        # At the interpreter's exit threads may still run: sleeping ones then end with the process.
+        weakref.finalize(self, library.qcompiler_pool_destroy, self.address).atexit = False
+
+
 class PreparedRun:
     """A program about to run: inputs are read where they stand, and each run writes to the same outputs.
 
@@ -58,11 +79,12 @@ class PreparedRun:
 
     Attributes:
         inputs, outputs: arrays by name.
+        threads: how many work; fewer than asked for where the system gives no more.
     """
 
     def __init__(
-        self, library: NativeLibrary, inputs: Mapping[str, Array], outputs: Mapping[str, Array], workspace: Array,
-        call: Callable[[], int],
+        self, library: NativeLibrary, pool: _Pool, inputs: Mapping[str, Array], outputs: Mapping[str, Array],
+        workspace: Array, call: Callable[[], int],
     ) -> None:
         """See :meth:`NativeLibrary.prepare`, which makes these."""
         self.inputs = inputs
@@ -71,6 +93,8 @@ class PreparedRun:
         self._call = call
         # Handed over by address: kept, as are the library and its threads.
         self._workspace = workspace
+        self._pool = pool
+        self.threads = pool.threads
 
     def run(self) -> None:
         """Compute the outputs.
@@ -118,10 +142,7 @@ class NativeLibrary:
         self.stored = _tensors(self._program.stored, count)
         self.step_names = tuple(_text(self._program.step_names[i]) for i in range(self._program.steps))
         self._lock = threading.Lock()
-        self._pools: dict[tuple[int, int], int | None] = {}
-        self._idle: dict[int, list[Array]] = {}
-        # At the interpreter's exit threads may still run: sleeping ones then end with the process.
-        weakref.finalize(self, _destroy_pools, self._library, self._pools).atexit = False
+        self._pools: OrderedDict[tuple[int, int], _Pool] = OrderedDict()
 
     def run(self, feeds: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Outputs by name.
@@ -154,14 +175,23 @@ class NativeLibrary:
         inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
         places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in outputs))
         pool = self._pool(threads)
-        workspace = self._new_workspace(self._library.qcompiler_pool_threads(pool))
+        workspace = self._new_workspace(pool.threads)
         return PreparedRun(
             self,
+            pool,
             {t.name: a for t, a in zip(self.inputs, arrays, strict=True)},
             {t.name: a for t, a in zip(self.outputs, outputs, strict=True)},
             workspace,
-            partial(self._program.run, inputs, places, samples, workspace.ctypes.data, pool, None),
+            partial(self._program.run, inputs, places, samples, workspace.ctypes.data, pool.address, None),
         )
+
+    def working_threads(self, threads: int) -> int:
+        """How many of the wanted threads there are: fewer where the system gives no more.
+
+        Raises:
+            QCompilerError: no program runs on that many.
+        """
+        return self._pool(threads).threads
 
     def profile(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> list[tuple[str, float]]:
         """Nanoseconds of each step, in the order in which they run: medians over ``repeat`` runs, after one to warm up.
@@ -176,20 +206,6 @@ class NativeLibrary:
         medians = np.median(measured, axis=0) if repeat else np.zeros(len(self.step_names))
         return list(zip(self.step_names, medians.tolist(), strict=True))
 
-    def time(self, feeds: Mapping[str, Array], threads: int = 1, repeat: int = 20) -> float:
-        """Seconds that one run takes, checks and output arrays included: the median over ``repeat`` runs.
-
-        Raises:
-            QCompilerError: an input is wrong.
-        """
-        self._run(feeds, threads, with_stored=False)
-        seconds = []
-        for _ in range(max(repeat, 1)):
-            start = time.perf_counter()
-            self._run(feeds, threads, with_stored=False)
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
-
     def _run(
         self, feeds: Mapping[str, Array], threads: int, *, with_stored: bool, nanoseconds: Array | None = None
     ) -> tuple[dict[str, Array], list[Array]]:
@@ -199,12 +215,11 @@ class NativeLibrary:
         inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
         places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in [*outputs, *stored]))
         pool = self._pool(threads)
-        working = self._library.qcompiler_pool_threads(pool)
-        workspace = self._take_workspace(working)
+        workspace = self._take_workspace(pool)
         clock = None if nanoseconds is None else nanoseconds.ctypes.data
-        status = self._program.run(inputs, places, samples, workspace.ctypes.data, pool, clock)
+        status = self._program.run(inputs, places, samples, workspace.ctypes.data, pool.address, clock)
         with self._lock:
-            self._idle[working].append(workspace)
+            pool.idle.append(workspace)
         if status:
             raise UnusableLibrary(f"{self.name} stopped with status {status}")
         return {t.name: a for t, a in zip(self.outputs, outputs, strict=True)}, stored
@@ -235,23 +250,28 @@ class NativeLibrary:
             arrays.append(np.ascontiguousarray(array).reshape(array.shape))
         return arrays, 1 if samples is None else samples
 
-    def _pool(self, threads: int) -> int | None:
-        """The pool for a number of threads, as an address. A forked process has none of its parent's threads."""
-        if threads < 1:
-            raise QCompilerError("a program runs on one thread or more", found=str(threads), fix="threads=1")
-        key = (os.getpid(), threads)
+    def _pool(self, threads: int) -> _Pool:
+        """The pool for a number of threads. A forked process has none of its parent's threads."""
+        is_count = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        if not is_count or not 1 <= threads <= MOST_THREADS:
+            raise QCompilerError(
+                f"a program runs on 1 to {MOST_THREADS} threads", found=repr(threads), fix="such as threads=1"
+            )
+        key = (os.getpid(), int(threads))
         with self._lock:
             if key not in self._pools:
-                self._pools[key] = self._library.qcompiler_pool_create(threads)
+                self._pools[key] = _Pool(self._library, int(threads))
+            self._pools.move_to_end(key)
+            if len(self._pools) > _KEPT_POOLS:
+                self._pools.popitem(last=False)
             return self._pools[key]
 
-    def _take_workspace(self, threads: int) -> Array:
+    def _take_workspace(self, pool: _Pool) -> Array:
         """Memory that no other call uses: aligned, not cleared."""
         with self._lock:
-            idle = self._idle.setdefault(threads, [])
-            if idle:
-                return idle.pop()
-        return self._new_workspace(threads)
+            if pool.idle:
+                return pool.idle.pop()
+        return self._new_workspace(pool.threads)
 
     def _new_workspace(self, threads: int) -> Array:
         size = self._program.workspace_bytes + threads * self._program.scratch_bytes
@@ -290,9 +310,3 @@ def _tensors(array: Any, count: int) -> tuple[LibraryTensor, ...]:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8")
-
-
-def _destroy_pools(library: ctypes.CDLL, pools: Mapping[tuple[int, int], int | None]) -> None:
-    for pool in pools.values():
-        library.qcompiler_pool_destroy(pool)
-

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.backends.tvm.code_sources import source_digest
+from qcompiler.backends.tvm.host import host_architecture
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Kernel
 
@@ -19,11 +20,13 @@ PIPELINE = "qcompiler"
 def symbol_of(kernel: Kernel, isa: InstructionSet) -> str:
     """The name of a kernel's function: equal for kernels that compile to the same code, different otherwise.
 
-    It stands for the kernel's fields, the instruction set, the sources that make the code, and TVM's version.
+    It stands for the kernel's fields, the instruction set and machine, the sources that make the code, and TVM's
+    version.
     """
-    text = "\n".join(
-        (repr(kernel), isa.name, repr(sorted(isa.llvm_target.items())), source_digest(kernel, isa), _toolchain())
-    )
+    # A folder may serve machines of several kinds, and LLVM compiles for its own where no triple names one.
+    machine = "" if "mtriple" in isa.llvm_target else host_architecture()
+    target = repr(sorted(isa.llvm_target.items()))
+    text = "\n".join((repr(kernel), isa.name, machine, target, source_digest(kernel, isa), _toolchain()))
     return f"qcompiler_{_snake(type(kernel).__name__)}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

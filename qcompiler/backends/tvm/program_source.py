@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qcompiler.backends.tvm.kernel import Kernel, Role
 from qcompiler.backends.tvm.kernel_program import OVER_READ, Call, Home, KernelProgram, View
-from qcompiler.backends.tvm.memory_plan import ALIGNMENT, MemoryPlan, plan_memory
+from qcompiler.backends.tvm.memory_plan import ALIGNMENT, MemoryPlan, aligned, plan_memory
 from qcompiler.backends.tvm.object_code import symbol_of
 
 _PIECE_WORK = 150_000
@@ -130,15 +130,16 @@ def _declarations(kernels: dict[str, Kernel], program: KernelProgram) -> list[st
     return lines
 
 
-def _step(number: int, call: Call, symbol: str, program: KernelProgram, *, pointer_of: object, scratch: int) -> str:
-    assert callable(pointer_of)
+def _step(
+    number: int, call: Call, symbol: str, program: KernelProgram, *, pointer_of: Callable[[View], str], scratch: int
+) -> str:
     views = iter(call.views)
     offset = 0
     arguments = []
     for argument in call.kernel.arguments(program.isa):
         if argument.role is Role.SCRATCH:
             arguments.append(f"frame->scratch + (int64_t)worker * {scratch} + {offset}")
-            offset += _aligned(argument.bytes)
+            offset += aligned(argument.bytes)
         else:
             arguments.append(pointer_of(next(views)))
     lines = ",\n        ".join(arguments)
@@ -152,8 +153,9 @@ static void step_{number}(const void *context, int32_t begin, int32_t end, int32
 }}"""
 
 
-def _run(program: KernelProgram, interface: Interface, plan: MemoryPlan, scratch: int, pointer: object) -> str:
-    assert callable(pointer)
+def _run(
+    program: KernelProgram, interface: Interface, plan: MemoryPlan, scratch: int, pointer_of: Callable[[View], str]
+) -> str:
     rows = []
     for number, call in enumerate(program.calls):
         items = call.kernel.items(program.isa)
@@ -161,7 +163,7 @@ def _run(program: KernelProgram, interface: Interface, plan: MemoryPlan, scratch
         rows.append(f"    {{step_{number}, {items}, {piece}}},")
     stored = [
         f"        if (output[{len(program.outputs) + i}]) "
-        f"memcpy(output[{len(program.outputs) + i}], {pointer(view)}, {interface.stored[i].bytes});"
+        f"memcpy(output[{len(program.outputs) + i}], {pointer_of(view)}, {interface.stored[i].bytes});"
         for i, view in enumerate(program.stored)
     ]
     advance = [
@@ -182,10 +184,11 @@ static const struct {{ qcompiler_step function; int32_t items, piece; }} steps[]
 
 static int32_t run(const void *const *inputs, void *const *outputs, int64_t samples, void *workspace,
                    qcompiler_pool *pool, uint64_t *nanoseconds) {{
+    if ((uintptr_t)workspace % QCOMPILER_ALIGNMENT) return 1;
     const uint8_t *input[{inputs}];
     uint8_t *output[{max(2 * outputs, 1)}];
     uint8_t *bytes = workspace;
-    struct frame frames = {{input, output, bytes, bytes + {_aligned(plan.size)}}};
+    struct frame frames = {{input, output, bytes, bytes + {aligned(plan.size)}}};
     const struct frame *frame = &frames;
     for (int i = 0; i < {len(interface.inputs)}; i++) input[i] = inputs[i];
     for (int i = 0; i < {2 * outputs}; i++) output[i] = outputs[i];
@@ -215,7 +218,7 @@ static const char *const step_names[] = {{
 const qcompiler_program {interface.name}_program = {{
     {_c_string(interface.name)}, {_c_string(features)},
     {len(interface.inputs)}, {outputs}, inputs_of, outputs_of,
-    {_aligned(plan.size)}, {scratch},
+    {aligned(plan.size)}, {scratch},
     {len(program.calls)}, step_names,
     run,
     stored_of,
@@ -248,11 +251,7 @@ def _pack_constants(program: KernelProgram) -> tuple[bytes, list[int]]:
 
 
 def _scratch_bytes(kernel: Kernel, program: KernelProgram) -> int:
-    return sum(_aligned(a.bytes) for a in kernel.arguments(program.isa) if a.role is Role.SCRATCH)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return sum(aligned(a.bytes) for a in kernel.arguments(program.isa) if a.role is Role.SCRATCH)
 
 
 def _c_string(text: str) -> str:

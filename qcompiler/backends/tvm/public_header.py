@@ -65,8 +65,10 @@ static inline int64_t {name}_workspace_bytes(const qcompiler_pool *pool) {{
     return {name}_program.workspace_bytes + qcompiler_pool_threads(pool) * {name}_program.scratch_bytes;
 }}
 
-/* Runs `samples` samples and returns 0. `workspace` is aligned to QCOMPILER_ALIGNMENT bytes; its contents need no
- * preparation. Calls at the same time take a workspace each. Allocates nothing. */
+/* Runs `samples` samples and returns 0, or does nothing and returns 1 where `workspace` is not aligned to
+ * QCOMPILER_ALIGNMENT bytes. Its contents need no preparation. Calls at the same time take a workspace each. Inputs,
+ * outputs and the workspace must not overlap. A NaN among the inputs leaves the outputs undefined. Floating-point
+ * rounding must be to nearest, ties to even, as it is where a program starts. Allocates nothing. */
 static inline int32_t {name}_run(
     {", ".join([*taken, "int64_t samples", "void *workspace", "qcompiler_pool *pool"])}) {{
     const void *inputs[] = {{{", ".join(inputs) or "0"}}};

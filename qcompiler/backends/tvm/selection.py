@@ -89,8 +89,7 @@ def architecture_of(triple: str) -> str:
 
 def machine_of(isa: InstructionSet) -> str | None:
     """The triple of the machine that code of an instruction set is for; None for this one."""
-    is_retargeted = "llvm_target" in vars(isa)
-    if not is_retargeted and isa.architecture in ("", host_architecture()):
+    if not isa.is_retargeted and isa.architecture in ("", host_architecture()):
         return None
     triple: str = isa.llvm_target["mtriple"]
     return triple

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from qcompiler.backends.tvm.code_sources import source_digest
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel_cache import cache_folder
+from qcompiler.backends.tvm.kernel_cache import KernelCache, write_whole
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import choose_tile
 
@@ -31,13 +29,20 @@ class TileChoices:
     damaged file, means that the model of the cycles decides.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or cache_folder() / "tiles"
+    def __init__(self, cache: KernelCache | None = None) -> None:
+        """Args:
+            cache: the choices are kept beside its kernels; the user's by default.
+        """
+        root = (cache or KernelCache()).folder
+        self.folder = None if root is None else root / "tiles"
 
     def find(self, kernel: Convolution, isa: InstructionSet) -> Tile | None:
         """The measured tile of a convolution, whatever tile it has now; None where none was measured."""
+        path = self._path(kernel, isa)
+        if path is None:
+            return None
         try:
-            entry = json.loads(self._path(kernel, isa).read_text(encoding="utf-8"))
+            entry = json.loads(path.read_text(encoding="utf-8"))
             pixels, vectors = entry["pixels"], entry["vectors"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -51,16 +56,14 @@ class TileChoices:
             "pixels": tile.pixels, "vectors": tile.vectors, "nanoseconds": round(nanoseconds),
         }
         path = self._path(kernel, isa)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False, encoding="utf-8") as file:
-                json.dump(entry, file, indent=1)
-            os.replace(file.name, path)
-        except OSError:
-            return
+        if path is not None:
+            write_whole(path, json.dumps(entry, indent=1).encode())
 
-    def _path(self, kernel: Convolution, isa: InstructionSet) -> Path:
-        text = "\n".join((repr(without_tile(kernel)), isa.name, processor(), source_digest(kernel, isa)))
+    def _path(self, kernel: Convolution, isa: InstructionSet) -> Path | None:
+        if self.folder is None:
+            return None
+        target = repr(sorted(isa.llvm_target.items()))
+        text = "\n".join((repr(without_tile(kernel)), isa.name, target, processor(), source_digest(kernel, isa)))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 

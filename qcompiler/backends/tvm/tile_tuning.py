@@ -12,10 +12,11 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernels.contraction import Convolution, Tile
 from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, predicted_cycles
-from qcompiler.backends.tvm.selection import check_runs_here
+from qcompiler.backends.tvm.selection import check_runs_here, machine_of
 from qcompiler.backends.tvm.tile_choices import TileChoices, without_tile
 from qcompiler.backends.tvm.tile_timing import time_kernels
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph
 from qcompiler.pipeline import Progress, silent
 
@@ -50,7 +51,6 @@ def tune_tiles(
     *,
     seconds: float = 60,
     cache: KernelCache | None = None,
-    choices: TileChoices | None = None,
     toolchain: Toolchain | None = None,
     progress: Progress = silent,
 ) -> list[TunedTile]:
@@ -60,8 +60,7 @@ def tune_tiles(
         graph: a legalized program; islands of the host are left out.
         isa: what its native code is for; this machine must run it.
         seconds: no convolution is begun after that many. Those that take the longest come first.
-        cache: compiled kernels; the user's by default.
-        choices: where the tiles go; the user's by default, which is where ``build_native`` looks.
+        cache: compiled kernels, and where the tiles go; the user's by default.
         toolchain: links what is measured.
         progress: told how many convolutions are done.
 
@@ -71,11 +70,17 @@ def tune_tiles(
     Raises:
         NoLowering: an op has no native form.
         NoCompiler: no C compiler is at hand.
-        QCompilerError: this machine does not run ``isa``.
+        QCompilerError: this machine does not run ``isa``, or it is for a machine that was named.
     """
     check_runs_here(isa)
-    toolchain, cache, choices = toolchain or find_toolchain(), cache or KernelCache(), choices or TileChoices()
-    counts, constant_bytes = _convolutions(graph, isa)
+    machine = machine_of(isa)
+    if machine is not None:
+        raise QCompilerError(
+            f"tiles for {machine} cannot be measured on this machine", fix="leave out --tune, or tune on that machine",
+        )
+    toolchain, cache = toolchain or find_toolchain(), cache or KernelCache()
+    choices = TileChoices(cache)
+    counts, constant_bytes = _convolutions(graph, isa, choices)
     calls = {k: n for k, n in counts.items() if choices.find(k, isa) is None}
     slowest_first = sorted(
         calls, key=lambda kernel: -calls[kernel] * predicted_cycles(kernel, candidate_tiles(kernel, isa)[0], isa)
@@ -95,14 +100,14 @@ def tune_tiles(
     return found
 
 
-def _convolutions(graph: Graph, isa: InstructionSet) -> tuple[Counter[Convolution], int]:
+def _convolutions(graph: Graph, isa: InstructionSet, choices: TileChoices) -> tuple[Counter[Convolution], int]:
     """The program's convolutions without their tiles, by how often each runs; and the bytes of all constants."""
     counts: Counter[Convolution] = Counter()
     constant_bytes = 0
     for island in split_islands(graph):
         if island.on_host:
             continue
-        program, _ = lower_program(island.graph, isa)
+        program, _ = lower_program(island.graph, isa, choices)
         counts.update(without_tile(c.kernel) for c in program.calls if isinstance(c.kernel, Convolution))
         constant_bytes += sum(array.nbytes for array in program.constants)
     return counts, constant_bytes

@@ -14,12 +14,14 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named
 from qcompiler.backends.tvm.kernels.movement import ITEM_BYTES
 from qcompiler.backends.tvm.kernels.runs import copy_run
-from qcompiler.backends.tvm.lanes import Expr, convert
+from qcompiler.backends.tvm.lanes import Expr
 
 
 @dataclass(frozen=True)
 class Gather(Kernel):
     """``y[o, i, j, ..., n] = x[o, index_0[i], index_1[j], ..., n]`` for neighbouring axes.
+
+    Indices are int32, known at compile time, and lie within their axes.
 
     Attributes:
         dtype: format of the numbers.
@@ -27,9 +29,6 @@ class Gather(Kernel):
         sizes: of the axes in x.
         counts: of the axes in y.
         inner: how many n there are: dimensions behind the axes.
-        index: format of the indices, ``int32`` or ``int64``. Negative ones count from the end. Those outside an axis
-            are an error of the caller; they pick its first or last element.
-        constant: whether the indices are known at compile time.
     """
 
     dtype: str
@@ -37,14 +36,11 @@ class Gather(Kernel):
     sizes: tuple[int, ...]
     counts: tuple[int, ...]
     inner: int
-    index: str = "int32"
-    constant: bool = True
 
     def arguments(self, isa: InstructionSet) -> tuple[Argument, ...]:
-        role = Role.CONSTANT if self.constant else Role.INPUT
         return (
             Argument("x", self.dtype, self.outer * math.prod(self.sizes) * self.inner, Role.INPUT),
-            *(Argument(f"index_{i}", self.index, count, role) for i, count in enumerate(self.counts)),
+            *(Argument(f"index_{i}", "int32", count, Role.CONSTANT) for i, count in enumerate(self.counts)),
             Argument("y", self.dtype, self._rows * self.inner, Role.OUTPUT),
         )
 
@@ -76,12 +72,8 @@ class Gather(Kernel):
         """Which run of ``inner`` numbers of x becomes run ``row`` of y."""
         source, stride = tirx.const(0, "int32"), 1
         for axis in reversed(range(len(self.sizes))):
-            size, count = self.sizes[axis], self.counts[axis]
-            index = named(load(buffers[f"index_{axis}"], named(row % count)))
-            index = tirx.Select(index < tirx.const(0, self.index), index + tirx.const(size, self.index), index)
-            low, high = tirx.const(0, self.index), tirx.const(size - 1, self.index)
-            within = named(convert(tirx.max(tirx.min(index, high), low), "int32"))
-            source = source + within * stride
-            stride *= size
+            count = self.counts[axis]
+            source = source + named(load(buffers[f"index_{axis}"], named(row % count))) * stride
+            stride *= self.sizes[axis]
             row = named(row // count)
         return named(source + row * stride)

@@ -105,7 +105,7 @@ def _lower_fast(region: Region, builder: ProgramBuilder, weights: Array, epilogu
                 height, width, channels, outputs, (kernel_height, kernel_width), op.strides, op.dilations, op.pads,
                 op.groups, activation, epilogue, Tile(1, 1),
             ),
-            isa,
+            isa, builder.tiles,
         )
         packed = pack_constants(convolution, isa, weights, bias, zero_point)
         pack_channels = partial(pack_convolution_channels, convolution, isa)
@@ -163,6 +163,8 @@ def _channels_last(sizes: list[int], last: bool) -> tuple[tuple[int, int, int], 
 def _lower_direct_matmul(node: Node, builder: ProgramBuilder, accumulator: View, label: str) -> None:
     op, (x, w, *_) = node.op, node.operands
     assert isinstance(op, Matmul)
+    if not (affine(w.type).is_per_tensor or affine(w.type).symmetric):
+        raise NoLowering("native code needs one zero point for all weights of a matmul", layer=node.layer)
     result = static_shape(node.result.type.shape)
     leading, (rows, columns) = result[:-2], result[-2:]
     storage = str(node.result.type.storage.dtype)
@@ -175,7 +177,6 @@ def _lower_direct_matmul(node: Node, builder: ProgramBuilder, accumulator: View,
         prod(static_shape(x.type.shape)), prod(static_shape(w.type.shape)), str(x.type.storage.dtype),
         str(w.type.storage.dtype), storage,
     )
-    assert affine(w.type).is_per_tensor or affine(w.type).symmetric
     views = [
         builder.view(x), builder.view(w), builder.constant(_number(affine(x.type).zero_point.array, storage)),
         builder.constant(_number(affine(w.type).zero_point.array.reshape(-1)[0], storage)),

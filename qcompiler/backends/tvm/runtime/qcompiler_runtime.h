@@ -76,7 +76,7 @@ typedef struct {
     /* Runs `samples` samples. `outputs` holds twice as many pointers as there are outputs: behind them come places for
      * the integers that stand behind each output, or NULL. `workspace` is aligned to QCOMPILER_ALIGNMENT bytes, and
      * has workspace_bytes + threads * scratch_bytes. `nanoseconds`: NULL, or one sum of time for each step, to which
-     * this run's is added. Returns 0. Calls may run at the same time if each has a workspace of its own. */
+     * this run's is added. Returns 0, or 1 for a workspace that is not aligned. Calls may run at the same time if each has a workspace of its own. */
     int32_t (*run)(const void *const *inputs, void *const *outputs, int64_t samples, void *workspace,
                    qcompiler_pool *pool, uint64_t *nanoseconds);
     const qcompiler_tensor *stored; /* the integers behind each output */
