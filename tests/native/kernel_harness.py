@@ -7,7 +7,6 @@ import ctypes
 import importlib
 import pkgutil
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Collection
 from functools import cache
@@ -23,6 +22,9 @@ from qcompiler.backends.tvm.host import host_architecture, host_features
 from qcompiler.backends.tvm.instruction_set import INSTRUCTION_SETS, InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
 from qcompiler.backends.tvm.object_code import compile_kernel, symbol_of
+from qcompiler.backends.tvm.toolchain import find_toolchain
+
+_toolchain = cache(find_toolchain)
 
 Array = NDArray[Any]
 
@@ -90,7 +92,7 @@ def _function(kernel: Kernel, isa: InstructionSet) -> Any:
     symbol = symbol_of(kernel, isa)
     code, library = (_libraries() / f"{symbol}.{suffix}" for suffix in ("o", "so"))
     code.write_bytes(compile_kernel(kernel, isa))
-    subprocess.run(["gcc", "-shared", "-o", str(library), str(code), "-lm"], check=True)
+    _toolchain().link_shared([code], library)
     function = ctypes.CDLL(str(library))[symbol]
     function.restype = None
     arguments = kernel.arguments(isa)
