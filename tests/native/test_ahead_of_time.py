@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,8 +37,8 @@ def test_a_static_library_runs_without_python(tmp_path: Path, target: str, threa
     written = write_static_library(digits(target).graph, tmp_path / "c", isa, "digits", threads=threads)
     names = ["digits.h", "example_digits.c", "libdigits.a", "qcompiler_runtime.h"]
     assert [path.name for path in written] == sorted(p.name for p in (tmp_path / "c").iterdir()) == names
-    listing = subprocess.run(["nm", "-u", tmp_path / "c" / "libdigits.a"], capture_output=True, text=True, check=True)
-    assert ("pthread_create" in listing.stdout) == threads
+    # An archive holds the names of what its objects need.
+    assert (b"pthread_create" in (tmp_path / "c" / "libdigits.a").read_bytes()) == threads
     compiler = find_toolchain().compiler
     sources = [tmp_path / "c" / "example_digits.c", tmp_path / "c" / "libdigits.a"]
     subprocess.run([*compiler, *FLAGS, *sources, "-pthread", "-lm", "-o", tmp_path / "example"], check=True)
@@ -113,7 +114,9 @@ def test_objects_become_a_library_elsewhere(tmp_path: Path, threads: bool) -> No
     commands = [line[4:] for line in lists.splitlines() if line.startswith("#   ")]
     assert len(commands) == 2
     for command in commands:
-        local = command.replace("cc ", f"{find_toolchain().compiler[0]} ", 1)
+        toolchain = find_toolchain()
+        local = command.replace("cc ", f"{shlex.join(toolchain.compiler)} ", 1)
+        local = local.replace("ar ", f"{shlex.join(toolchain.archiver)} ", 1) if local == command else local
         subprocess.run(["bash", "-c", local], cwd=folder, check=True)
     linked = ["example_digits.c", "libdigits.a", "-pthread", "-lm", "-o", "../example"]
     subprocess.run([*find_toolchain().compiler, *linked], cwd=folder, check=True)

@@ -111,7 +111,7 @@ def _is_batched(type: TensorType) -> bool:
 
 
 def _interface(graph: Graph, one: Graph, stored: list[Value]) -> Interface:
-    name = re.sub(r"\W", "_", graph.name)
+    name = re.sub(r"\W", "_", graph.name, flags=re.ASCII)
     return Interface(
         # The runtime's own names begin so.
         name if re.match(r"(?!qcompiler)[A-Za-z_]", name) else f"_{name}",
