@@ -162,10 +162,10 @@ def build_native_code(
         tune_tiles(graph, isa, cache=cache, progress=progress)
     folder = tempfile.TemporaryDirectory(prefix="qcompiler-native-")
     libraries: list[Path] = []
-    for island in split_islands(graph):
+    code = NativeCode(graph, isa.name, libraries, folder)
+    for island in code.parts:
         if island.on_host:
             continue
-        name = f"lib{len(libraries) or ''}.so"
-        libraries.append(Path(folder.name) / name)
+        libraries.append(Path(folder.name) / f"lib{len(libraries) or ''}.so")
         build_native(island.graph, libraries[-1], isa, cache, progress=progress)
-    return NativeCode(graph, isa.name, libraries, folder)
+    return code

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from call_counting import calls_made
 from known_edits import Edit
 from models import FREE_BATCH, model, samples
 
@@ -114,22 +113,6 @@ def long_program(count: int) -> Graph:
         value = build(Add(), build(Relu(), value), x, loc=(f"layer {index // 7}",))
     graph.set_outputs([("y", value)])
     return graph
-
-
-def calls_made(run: Callable[[], None]) -> int:
-    """Count the calls of Python functions; unlike seconds, the same on every machine."""
-    count = 0
-
-    def profile(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(profile)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_work_is_proportional_to_size() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_harness import NO_LOOKUPS, Array, isa_fixture, run_kernel
-from rounding_expressions import round_to_int32
+from rounding_expressions import FloatRequantize
 from tvm import tirx
 
 from qcompiler.backends.tvm.element import Stage, Step
@@ -21,15 +21,6 @@ from qcompiler.backends.tvm.kernels.contraction_tiles import candidate_tiles, ch
 from qcompiler.backends.tvm.kernels.contraction_weights import pack_channels, pack_constants
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
 from qcompiler.backends.tvm.lanes import Expr, convert, rounded_product
-
-
-@dataclass(frozen=True)
-class FloatRequantize(Stage):
-    """rint(f32(accumulator) * ratio) + zero point."""
-
-    def expression(self, operands: Sequence[Expr]) -> Expr:
-        accumulator, ratio, zero_point = operands
-        return round_to_int32(rounded_product(convert(accumulator, "float32"), ratio)) + zero_point
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_harness import NO_LOOKUPS, Array, isa_fixture, run_kernel
-from rounding_expressions import round_to_int32
+from rounding_expressions import FloatRequantize
 
 from qcompiler.backends.tvm.element import Stage, Step
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.depthwise_layout import dot_order, parts_of, tap_groups
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue, EpilogueInput, InputKind
-from qcompiler.backends.tvm.lanes import Expr, convert, rounded_product
-
-
-@dataclass(frozen=True)
-class FloatRequantize(Stage):
-    """rint(f32(accumulator) * ratio) + zero point."""
-
-    def expression(self, operands: Sequence[Expr]) -> Expr:
-        accumulator, ratio, zero_point = operands
-        return round_to_int32(rounded_product(convert(accumulator, "float32"), ratio)) + zero_point
+from qcompiler.backends.tvm.lanes import Expr
 
 
 @dataclass(frozen=True)

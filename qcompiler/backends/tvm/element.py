@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+from tvm import tirx
 
+from qcompiler.backends.tvm.kernel import held
 from qcompiler.backends.tvm.lanes import Expr
 
 
@@ -63,10 +64,6 @@ class Step:
 
 def evaluate(steps: Sequence[Step], inputs: Sequence[Expr]) -> Expr:
     """The result of the last step, for given inputs."""
-    from tvm import tirx
-
-    from qcompiler.backends.tvm.kernel import held
-
     known = list(inputs)
     for step in steps:
         operands = [known[i] for i in step.operands]
@@ -78,8 +75,3 @@ def evaluate(steps: Sequence[Step], inputs: Sequence[Expr]) -> Expr:
             value = step.stage.expression(operands)
         known.append(held(value))
     return known[-1]
-
-
-def scalar(value: Any, dtype: str) -> NDArray[Any]:
-    """A constant operand that is one number."""
-    return np.asarray(value, dtype)

@@ -13,7 +13,7 @@ from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, Pro
 from qcompiler.backends.tvm.kernels.table import ByteLookup
 from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
-from qcompiler.backends.tvm.regions import Region, element_of, form_regions
+from qcompiler.backends.tvm.regions import Region, form_regions
 from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.ir import Graph, SymbolicDim, TensorType, Value, clone
 from qcompiler.ir.clone import inline_bodies
@@ -90,7 +90,7 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
         # Nothing to compute. An op with several results sees to the empty ones itself.
         builder.result(region.stored)
         return
-    if element_of(root) is not None:
+    if region.is_elementwise:
         lower_elementwise(region, builder)
         return
     with_tail = find_lowering("tvm-root", root.op)

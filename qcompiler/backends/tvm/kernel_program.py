@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
+from qcompiler.backends.tvm.kernels.movement import contiguous_copy
 from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Value
@@ -66,6 +67,10 @@ class View:
     def item_bytes(self) -> int:
         """Bytes of one number."""
         return np.dtype(self.buffer.dtype).itemsize
+
+    def behind(self, count: int) -> View:
+        """The same buffer from ``count`` numbers farther on."""
+        return View(self.buffer, self.offset + count * self.item_bytes)
 
 
 @dataclass(frozen=True)
@@ -229,8 +234,6 @@ class ProgramBuilder:
 
     def copy(self, source: View, destination: View, label: str) -> None:
         """Copy a whole buffer."""
-        from qcompiler.backends.tvm.kernels.movement import contiguous_copy
-
         self.call(contiguous_copy(destination.buffer.elements, destination.buffer.dtype), [source, destination], label)
 
     def _copy_of(self, buffer: Buffer) -> View:

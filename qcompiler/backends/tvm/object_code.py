@@ -9,6 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tvm
+from tvm import s_tir, tirx
+from tvm.tirx import compilation_pipeline
+
 from qcompiler.backends.tvm.code_sources import source_digest
 from qcompiler.backends.tvm.host import host_architecture
 from qcompiler.backends.tvm.instruction_set import InstructionSet
@@ -32,13 +36,7 @@ def symbol_of(kernel: Kernel, isa: InstructionSet) -> str:
 
 def compile_kernel(kernel: Kernel, isa: InstructionSet) -> bytes:
     """A relocatable object file that holds the one function ``symbol_of(kernel, isa)``."""
-    import tvm
-
-    _register_pipeline()
-    target = tvm.target.Target({"kind": "llvm", **isa.llvm_target})
-    symbol = symbol_of(kernel, isa)
-    module = tvm.IRModule({symbol: kernel.prim_func(isa, symbol).with_attr("target", target)})
-    library = tvm.tirx.build(module, target=target, pipeline=PIPELINE)
+    library = _build(kernel, isa, symbol_of(kernel, isa))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
@@ -47,22 +45,21 @@ def compile_kernel(kernel: Kernel, isa: InstructionSet) -> bytes:
 
 def assembly(kernel: Kernel, isa: InstructionSet) -> str:
     """The machine code as text, to look at."""
-    import tvm
+    text: str = _build(kernel, isa, "kernel").inspect_source("asm")
+    return text
 
+
+def _build(kernel: Kernel, isa: InstructionSet, symbol: str) -> Any:
+    """TVM's module of one kernel's machine code."""
     _register_pipeline()
     target = tvm.target.Target({"kind": "llvm", **isa.llvm_target})
-    module = tvm.IRModule({"kernel": kernel.prim_func(isa, "kernel").with_attr("target", target)})
-    text: str = tvm.tirx.build(module, target=target, pipeline=PIPELINE).inspect_source("asm")
-    return text
+    module = tvm.IRModule({symbol: kernel.prim_func(isa, symbol).with_attr("target", target)})
+    return tvm.tirx.build(module, target=target, pipeline=PIPELINE)
 
 
 @cache
 def _register_pipeline() -> None:
     """TVM's lowering of loops and buffers, but no packed arguments: kernels are plain C functions."""
-    import tvm
-    from tvm import s_tir, tirx
-    from tvm.tirx import compilation_pipeline
-
     def pipeline() -> Any:
         @tvm.transform.module_pass(opt_level=0)  # type: ignore[untyped-decorator]
         def lower(module: Any, context: Any) -> Any:

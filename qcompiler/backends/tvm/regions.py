@@ -68,6 +68,7 @@ class Region:
         inputs: what the steps take. Where the root is not element-wise, input 0 is what its kernel accumulates.
         steps: what happens to each number.
         table: the op that looks up each 8-bit result of the steps, where the same kernel does that too.
+        is_elementwise: whether the root is the first step.
     """
 
     root: Node
@@ -76,6 +77,7 @@ class Region:
     inputs: list[TailInput] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     table: Node | None = None
+    is_elementwise: bool = False
 
     @property
     def stored(self) -> Value:
@@ -118,7 +120,7 @@ def form_regions(graph: Graph, kept: frozenset[Value], with_tables: bool) -> Ite
         if node in done or isinstance(node.op, Constant):
             continue
         region = _Grower(node, known, kept).grow()
-        if with_tables and region.inputs and element_of(node) is None:
+        if with_tables and region.inputs and not region.is_elementwise:
             _take_table(region, kept)
         done.update(region.nodes)
         known.update(v for n in region.nodes for v in n.results)
@@ -133,12 +135,11 @@ class _Grower:
         self.kept = kept
         self.region = Region(root, [root], root.results[0])
         self.pending: list[tuple[Element, Node]] = []
-        self.is_elementwise = False
 
     def grow(self) -> Region:
         root = self.region.root
         first = element_of(root)
-        self.is_elementwise = first is not None
+        self.region.is_elementwise = first is not None
         if first is None:
             if not takes_steps(root):
                 return self.region
@@ -168,7 +169,7 @@ class _Grower:
         if element is None:
             return None
         entries = [*map(_entry, others), *(_entry(ConstantArray(c)) for c in element.constants)]
-        if not self.is_elementwise and any(e.kind(shape) in (None, InputKind.PIXEL) for e in entries):
+        if not self.region.is_elementwise and any(e.kind(shape) in (None, InputKind.PIXEL) for e in entries):
             return None
         return element, user
 
@@ -177,8 +178,8 @@ class _Grower:
         region, root = self.region, self.region.root
         numbers: dict[Value, int] = {}
         inside = {node.result for _, node in self.pending}
-        sums = bool(self.pending) and self.pending[0][1] is root and not self.is_elementwise
-        if not self.is_elementwise:
+        sums = bool(self.pending) and self.pending[0][1] is root and not self.region.is_elementwise
+        if not self.region.is_elementwise:
             result = root.result.type
             dtype = "int32" if sums else str(result.storage.dtype)
             region.inputs.append(TailInput(dtype, static_shape(result.shape), None))

@@ -10,6 +10,7 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Kernel
 from qcompiler.backends.tvm.kernels.contraction_panel import Panel
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.kernels.window_geometry import window_counts, window_extent
 
 _ITEM_PRODUCTS = 1 << 19
 """Products of an item, roughly: a few microseconds."""
@@ -125,18 +126,7 @@ class ConvolutionGeometry(Kernel):
     @property
     def output_size(self) -> tuple[int, int]:
         """Height and width of the output."""
-        top, left, bottom, right = self.pads
-        height, width = self.extent
-        return (
-            (self.height + top + bottom - height) // self.strides[0] + 1,
-            (self.width + left + right - width) // self.strides[1] + 1,
-        )
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Rows and columns of the input that a window spans."""
-        (kh, kw), (dh, dw) = self.kernel, self.dilations
-        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
+        return window_counts((self.height, self.width), self.kernel, self.strides, self.dilations, self.pads)
 
     @property
     def is_flat(self) -> bool:
@@ -215,7 +205,7 @@ class ConvolutionGeometry(Kernel):
 
     def panel(self, isa: InstructionSet) -> Panel:
         """The assembled strip."""
-        columns = (self.strips(isa).strip_pixels - 1) * self.strides[1] + self.extent[1]
+        columns = (self.strips(isa).strip_pixels - 1) * self.strides[1] + window_extent(self.kernel, self.dilations)[1]
         return Panel(
             self.height if not self.is_flat else 1, self.width if not self.is_flat else self.row_pixels, self.channels,
             self.window_rows, self.dilations[0], columns, self.activation, isa.activation,

@@ -32,6 +32,7 @@ from qcompiler.backends.tvm.kernels.depthwise_layout import (
 from qcompiler.backends.tvm.kernels.depthwise_results import Results, keeps_dot_order
 from qcompiler.backends.tvm.kernels.depthwise_rows import UNROLLED, BlockRows
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.kernels.window_geometry import window_counts
 from qcompiler.backends.tvm.lanes import Expr
 
 CACHED = 24 << 10
@@ -69,12 +70,7 @@ class Depthwise(Kernel):
     @property
     def output_size(self) -> Pair:
         """Rows and columns of the result."""
-        first, second = (
-            (size + self.pads[i] + self.pads[i + 2] - (self.kernel[i] - 1) * self.dilations[i] - 1)
-            // self.strides[i] + 1
-            for i, size in enumerate((self.height, self.width))
-        )
-        return first, second
+        return window_counts((self.height, self.width), self.kernel, self.strides, self.dilations, self.pads)
 
     def pack(
         self, weights: NDArray[np.int8], bias: NDArray[np.int32], zero_point: int, isa: InstructionSet

@@ -14,6 +14,7 @@ from tvm.tirx.script import builder as T
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
 from qcompiler.backends.tvm.kernels.epilogue import BoundEpilogue, Epilogue, Lanes
+from qcompiler.backends.tvm.kernels.window_geometry import window_counts
 from qcompiler.backends.tvm.lanes import Expr, convert, literal
 
 Pair = tuple[int, int]
@@ -46,12 +47,7 @@ class Windows:
     @property
     def output_size(self) -> Pair:
         """Rows and columns of the result."""
-        first, second = (
-            (size + self.pads[i] + self.pads[i + 2] - (self.kernel[i] - 1) * self.dilations[i] - 1)
-            // self.strides[i] + 1
-            for i, size in enumerate((self.height, self.width))
-        )
-        return first, second
+        return window_counts((self.height, self.width), self.kernel, self.strides, self.dilations, self.pads)
 
     def emit_rows(self, begin: Expr, end: Expr, pixel: Callable[[Window], None]) -> None:
         """For each result of the rows [begin, end)."""

@@ -133,22 +133,14 @@ def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: 
         (op.pads[0], op.pads[1]), op.groups, isinstance(op, ConvTranspose2D), str(x.type.storage.dtype), weight,
         storage,
     )
-    views = [
-        builder.view(x), builder.constant(_number(affine(x.type).zero_point.array, storage)),
-        builder.constant(centered.astype(weight)), builder.constant(_bias_or_zero(node, centered.shape[0])),
-        accumulator,
+    x_view = builder.view(x)
+    constants = [
+        builder.constant(_number(affine(x.type).zero_point.array, storage)), builder.constant(centered.astype(weight)),
+        builder.constant(_bias_or_zero(node, centered.shape[0])),
     ]
     for sample in range(samples):
-        input_view, *constants, output_view = views
-        builder.call(
-            kernel,
-            [
-                View(input_view.buffer, input_view.offset + sample * x.type.storage.dtype.itemsize * prod(source)),
-                *constants,
-                View(output_view.buffer, output_view.offset + sample * np.dtype(storage).itemsize * prod(target)),
-            ],
-            label,
-        )
+        views = [x_view.behind(sample * prod(source)), *constants, accumulator.behind(sample * prod(target))]
+        builder.call(kernel, views, label)
 
 
 def _channels_last(sizes: list[int], last: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from qcompiler.backends.lowering import lowering
-from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
+from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder
 from qcompiler.backends.tvm.kernels.gather import Gather as GatherKernel
 from qcompiler.backends.tvm.kernels.movement import Fill, box_copy, broadcast_copy, slice_copy
 from qcompiler.backends.tvm.kernels.transpose import transpose
@@ -78,7 +78,7 @@ def _lower_part(node: Node, part: Value, starts: list[int], steps: list[int], bu
     cut = next((axis for axis, size in enumerate(counts) if size != 1), len(counts))
     if set(steps) == {1} and counts[cut + 1 :] == shape[cut + 1 :]:
         offset = sum(start * prod(shape[axis + 1 :]) for axis, start in enumerate(starts))
-        builder.place(part, View(view.buffer, view.offset + offset * source.type.storage.dtype.itemsize))
+        builder.place(part, view.behind(offset))
         return
     kernel = slice_copy(shape, starts, counts, steps, dtype_of(part))
     builder.call(kernel, [view, builder.result(part)], layers(node))

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from qcompiler.backends.lowering import lowering
-from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder, View
+from qcompiler.backends.tvm.kernel_program import NoLowering, ProgramBuilder
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
 from qcompiler.backends.tvm.kernels.pooling import MaxPool, SumPool, Windows
 from qcompiler.backends.tvm.kernels.reduction import ArgMax as ArgMaxKernel
@@ -59,8 +59,8 @@ def lower_max_pool(node: Node, builder: ProgramBuilder) -> None:
     x, y = builder.view(node.operands[0]), builder.result(node.result)
     for sample in range(samples):
         parts = [
-            View(v.buffer, v.offset + sample * (prod(shape_of(value)) // samples) * v.item_bytes)
-            for v, value in ((x, node.operands[0]), (y, node.result))
+            view.behind(sample * (prod(shape_of(value)) // samples))
+            for view, value in ((x, node.operands[0]), (y, node.result))
         ]
         builder.call(kernel, parts, layers(node))
 

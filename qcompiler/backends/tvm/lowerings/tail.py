@@ -68,9 +68,8 @@ def call_with_steps(
             flat = array.reshape(-1)
             found[name] = builder.constant(pack_channels(flat) if kind is InputKind.CHANNEL else flat)
     for sample in range(samples):
-        steps = {name: sample * (count // samples) * found[name].item_bytes for name, count in moving.items()}
-        moved = {name: View(v.buffer, v.offset + steps.get(name, 0)) for name, v in found.items()}
-        builder.call_by_name(kernel, moved, region.label)
+        moved = {name: found[name].behind(sample * (count // samples)) for name, count in moving.items()}
+        builder.call_by_name(kernel, found | moved, region.label)
 
 
 def lower_elementwise(region: Region, builder: ProgramBuilder, accumulator: View | None = None) -> None:
