@@ -9,13 +9,14 @@ from qcompiler.ir.types import channel_blocks
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
+from qcompiler.passes.block_annotation import BlockMarks
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant, storages, stored_range
 
 
 @compiler_pass("annotate")
 class Annotate(Pass):
-    """Put a ``fake_quant`` node on every value that the target holds in low precision.
+    """Put a ``fake_quant`` node on every value that the target holds in low precision, or a ``fake_block`` node.
 
     Formats come from the descriptor's op rows: those of the operands that an op demands and of the results that it
     gives. A sum that is requantized gets the format of the requantize. Where the result's only user is an activation
@@ -29,6 +30,9 @@ class Annotate(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
+        if target.has_blocks:
+            BlockMarks(graph, target).mark_all()
+            return PassResult(graph, True)
         marks = _Marks(graph, target)
         for node in graph.nodes:
             if not isinstance(node.op, Constant | FakeQuant):

@@ -14,6 +14,7 @@ from qcompiler.calibration.runner import observe
 from qcompiler.ir import ConstantArray, Graph, Node
 from qcompiler.ir.dimension import static_shape
 from qcompiler.numerics import parameters_from_range
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
@@ -31,7 +32,8 @@ class Calibrate(Pass):
 
     The float program runs on the calibration data, batch by batch; each group's interval is the union of its
     members'. Ties that the data show to be harmful are cut. Weights take their scales from their own values; a
-    channel whose bias would not fit the accumulator gets a larger scale.
+    channel whose bias would not fit the accumulator gets a larger scale. Of block floating point, which finds its
+    exponents in the values, it chooses those that the target fixes.
     """
 
     needs = Stage.ANNOTATED | Stage.CALIBRATED
@@ -46,6 +48,9 @@ class Calibrate(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
+        if target.has_blocks:
+            self.fix_exponents(graph, context)
+            return PassResult(graph, True)
         marks = [n for n in graph.nodes if isinstance(n.op, FakeQuant)]
         intervals = self.activation_intervals(graph, marks, context)
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
@@ -66,6 +71,14 @@ class Calibrate(Pass):
                 "these or the activations are vanishingly small"
             )
         return PassResult(graph, True)
+
+    def fix_exponents(self, graph: Graph, context: Context) -> None:
+        """Choose the exponents that the target fixes: the smallest at which all that was seen fits."""
+        marks = [n for n in graph.nodes if isinstance(n.op, FakeBlock) and n.op.is_fixed]
+        intervals = self.activation_intervals(graph, marks, context)
+        for node in marks:
+            assert isinstance(node.op, FakeBlock)
+            node.set_op(node.op.fixed_for(*intervals[node]))
 
     def activation_intervals(self, graph: Graph, marks: list[Node], context: Context) -> dict[Node, Interval]:
         """Real interval of each fake_quant's values: seen in the data, or of the constant itself."""

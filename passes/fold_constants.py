@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import ConstantArray, Graph, Op, OpTypeError, Tensor, Value
+from qcompiler.ir import Graph, Op, OpTypeError, Value
 from qcompiler.ir.dimension import static_shape
-from qcompiler.ops.constant import Constant, constant_value
+from qcompiler.ops.constant import Constant, constant_tensor
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass, option
 from qcompiler.rewrite import (
     Match,
@@ -55,14 +55,14 @@ class FoldConstantOperands(Rule):
             return m.fail("the result has a free dimension")
         if sum(_bytes(value) for value in node.results) > self.max_bytes:
             return m.fail(f"the result has more than {self.max_bytes} bytes")
-        tensors = [Tensor(v.type, array) for v in operands if (array := constant_value(v)) is not None]
+        tensors = [tensor for v in operands if (tensor := constant_tensor(v)) is not None]
         try:
-            arrays = node.op.evaluate(tensors, [v.type for v in node.results])
+            computed = node.op.compute(tensors, [v.type for v in node.results])
         except OpTypeError as error:
             raise QCompilerError(f"{node.op.name}: {error}", layer=node.layer) from error
         return [
-            b(Constant(ConstantArray.adopt(array)), elem=value.type.elem, loc=node.loc)
-            for value, array in zip(node.results, arrays, strict=True)
+            b(Constant.of(stored), elem=value.type.elem, loc=node.loc)
+            for value, stored in zip(node.results, computed, strict=True)
         ]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcompiler.analysis.requantization import requantize_constants
-from qcompiler.ir import Affine, Constants, Graph, Node, Op, Value, clone
+from qcompiler.ir import Affine, BlockFloat, Constants, Graph, Node, Op, Value, clone
+from qcompiler.ops.block_conversion import Normalize, ToBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
@@ -33,7 +34,8 @@ class FuseRequantize(Pass):
     """Form the kernels that hardware runs in one go.
 
     Two requantizes in a row become one, straight from the accumulator; ``quantize(dequantize(x))`` to the same type
-    vanishes; a contraction or another computing op takes in the requantize and clamp behind it as one ``fused`` node,
+    vanishes; so do their counterparts of block floating point, normalize, ``to_block`` and ``from_block``. A contraction
+    or another computing op takes in the requantize or normalize and the clamp behind it as one ``fused`` node,
     where the descriptor marks them with ``fuse``. Inner nodes keep their layers and origins.
     """
 
@@ -66,6 +68,31 @@ class MergeRequantizes(Rule):
         return b(op.replace(constants=Constants(requantize_constants(op.form(), x, elem))), x, elem=elem)
 
 
+@rule("merge-normalizes", into="fuse-requantize")
+class MergeNormalizes(Rule):
+    """A normalize of a normalize is one, where nobody else sees the value between, whose rounding is saved."""
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        return p.normalize(p.normalize(x, name="inner").where(one_use))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        between = m.node("inner").result.type.elem
+        if not isinstance(between, BlockFloat) or between.exponents is not None:
+            return m.fail("the value between is limited by its fixed exponent")
+        return b(Normalize(), x, elem=m.root.result.type.elem)
+
+
+@rule("drop-block-round-trip", into="fuse-requantize")
+class DropBlockRoundTrip(Rule):
+    """Writing what was read from block floating point in the type that it had gives that value."""
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        return p.to_block(p.from_block(x))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        return x if x.type == m.root.result.type else m.fail(f"the type was another: {x.type}")
+
+
 @rule("drop-round-trip", into="fuse-requantize")
 class DropRoundTrip(Rule):
     """Quantizing a dequantized value to the type that it had gives that value."""
@@ -89,7 +116,7 @@ class FuseEnding(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
         kernel, ending = m.node("kernel"), m.node("ending")
-        row = self.target.rows.get(ending.op.name)
+        row = self.target.row_of(ending)
         if row is None or not row.spec.fuse:
             return m.fail("the target runs it as a kernel of its own")
         if not _computes(kernel, self.target):
@@ -107,8 +134,8 @@ def _computes(node: Node, target: Target) -> bool:
     """Whether a kernel may start here: an op with integers in and out that is not itself an ending."""
     if isinstance(node.op, Fused):
         return True
-    row = target.rows.get(node.op.name)
-    if row is None or isinstance(node.op, Constant | Quantize) or len(node.results) != 1:
+    row = target.row_of(node)
+    if row is None or isinstance(node.op, Constant | Quantize | ToBlock) or len(node.results) != 1:
         return False
     return isinstance(node.op, Contraction) or not row.spec.fuse
 

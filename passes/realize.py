@@ -33,6 +33,7 @@ from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, R
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.table import LookupTable
+from qcompiler.passes.block_realization import BlockRealization
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target, host_reason
 
@@ -48,6 +49,9 @@ class Realize(Pass):
     and pools take the arithmetic that the descriptor cites. All types stay true: dequantizing any value gives its
     real meaning. What the host runs stays as it is, with a dequantize before it and a quantize behind it where it
     meets the target's values.
+
+    Programs of block floating point keep their ops, with the arithmetic that the descriptor cites: contractions
+    accumulate and are normalized, functions of one number become tables on fixed exponents.
     """
 
     needs = Stage.CALIBRATED
@@ -55,7 +59,9 @@ class Realize(Pass):
     needs_target = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        return PassResult(_Realization(graph, context.require_target(self.name)).run(), True)
+        target = context.require_target(self.name)
+        realization = BlockRealization(graph, target) if target.has_blocks else _Realization(graph, target)
+        return PassResult(realization.run(), True)
 
 
 class _Realization:

@@ -9,9 +9,11 @@ from itertools import pairwise
 import numpy as np
 
 from qcompiler.analysis.accumulators import accumulator_bounds
+from qcompiler.analysis.block_growth import missing_bits, result_bounds
 from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Constants, Graph, Node, Value, verify
+from qcompiler.ir import Affine, BlockFloat, Constants, Graph, Node, Scalar, Value, verify
+from qcompiler.ops.block_conversion import FromBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
@@ -76,6 +78,8 @@ def _violation(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viol
     violation = check_quantized_node(target, node, outer)
     if violation is None and isinstance(node.op, Requantize):
         violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer)
+    if violation is None and any(isinstance(v.type.elem, BlockFloat) for v in node.operands):
+        return _block_overflow(target, node, outer)
     if violation is None and isinstance(node.op, ArithmeticOp) and node.op.arithmetic is not None:
         violation = _inner_overflow(target, node, node.op)
     if violation is None and isinstance(node.op, Contraction):
@@ -89,7 +93,7 @@ def _kernel_violation(target: Target, fused: Fused) -> Violation | None:
     if not nodes or any(isinstance(n.op, Fused) for n in nodes):
         return Violation("a fused kernel holds ops, and no other kernel", f"{len(nodes)} nodes")
     for before, node in pairwise(nodes):
-        row = target.rows.get(node.op.name)
+        row = target.row_of(node)
         if row is None or not row.spec.fuse:
             return Violation("a fused kernel ends in ops marked with 'fuse'", node.op.name)
         if before.result not in node.operands:
@@ -124,6 +128,22 @@ def _shift_overflow(node: Node, op: Requantize, outer: Mapping[Value, Value]) ->
     return Violation(
         f"what {op.arithmetic} shifts left must fit 32 bits",
         f"numbers up to {int(bounds.max())}, the limit is {int(largest.min())}",
+    )
+
+
+def _block_overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Violation | None:
+    """No sum of block floating point may leave its mantissa, where the target forbids overflow."""
+    if isinstance(node.op, Contraction) and target.descriptor.limits.accumulator.overflow != "forbidden":
+        return None
+    bounds = result_bounds(node, outer)
+    missing = missing_bits(bounds, node.result.type) if bounds else 0
+    if bounds is None or missing <= 0:
+        return None
+    elem = node.result.type.elem
+    assert isinstance(elem, BlockFloat)
+    return Violation(
+        f"accumulators have {elem.format.mantissa} bits and must not overflow",
+        f"sums from {bounds[0]} to {bounds[1]}: {missing} bits too many",
     )
 
 
@@ -164,16 +184,16 @@ def _check_real_numbers(target: Target, node: Node, outside: AbstractSet[Node]) 
         outside: the nodes that it does not run, the terminator among them.
     """
     for value in node.operands:
-        if _is_real(value) and node.op.name != "quantize":
+        if _is_real(value) and node.op.name not in ("quantize", "to_block"):
             raise _real_number(node, target, "an operand")
     for value in node.results:
         to_outside = all(user in outside for user in value.users)
-        if _is_real(value) and not (isinstance(node.op, Dequantize | Constant) and to_outside):
+        if _is_real(value) and not (isinstance(node.op, Dequantize | FromBlock | Constant) and to_outside):
             raise _real_number(node, target, "a result")
 
 
 def _is_real(value: Value) -> bool:
-    return not isinstance(value.type.elem, Affine) and value.type.storage.is_float
+    return isinstance(value.type.elem, Scalar) and value.type.storage.is_float
 
 
 def _real_number(node: Node, target: Target, what: str) -> QCompilerError:

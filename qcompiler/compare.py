@@ -170,7 +170,8 @@ def _apply(node: Node, arrays: list[Array]) -> Array:
     types = [v.type for v in node.operands]
     symbols = bound_symbols(types, [t.with_shape(a.shape) for t, a in zip(types, arrays, strict=True)])
     tensors = [Tensor(t.bind(symbols), a) for t, a in zip(types, arrays, strict=True)]
-    return node.op.bind(symbols).evaluate(tensors, [v.type.bind(symbols) for v in node.results])[0]
+    computed = node.op.bind(symbols).compute(tensors, [v.type.bind(symbols) for v in node.results])
+    return Tensor.of(node.results[0].type, computed[0]).data
 
 
 def _before_normalization(

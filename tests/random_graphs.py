@@ -32,6 +32,7 @@ from qcompiler.ir import (
     Value,
 )
 from qcompiler.ir.scalar import F32, I8, I32, I64, U8
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid
 from qcompiler.ops.binary import Add, Maximum, Mul
 from qcompiler.ops.constant import Constant
@@ -171,7 +172,7 @@ def float_graphs(draw: Draw, steps: int = 6) -> Graph:
     images = [w.input(TensorType((batch, 4, 6, 6), F32)) for _ in range(draw(st.integers(0, 2)))]
     others: list[Value] = []
     if draw(st.booleans()):
-        others.append(w.input(TensorType((batch, 8, 32), BlockFloat(8, 8, (1, 1, 32)))))
+        others.append(w.input(TensorType((batch, 8, 32), BlockFloat(BlockFormat(8, 8), (1, 1, 32)))))
     if draw(st.booleans()):
         scalar = SCALARS[draw(st.sampled_from([n for n in SCALARS if n not in ("i4", "u4")]))]
         others.append(w.constant(draw(st.sampled_from([(), (0, 3), (3,), (2, 9)])), scalar.dtype))

@@ -96,6 +96,7 @@ def _evaluate(
         with np.errstate(all="ignore"):
             if step.grid is not None:
                 return [step.grid.evaluate(operands[0].data)]
-            return step.op.bind(symbols).evaluate(operands, types)
+            computed = step.op.bind(symbols).evaluate(operands, types)
+            return [Tensor.of(t, stored).data for t, stored in zip(types, computed, strict=True)]
     except OpTypeError as error:
         raise QCompilerError(f"{step.op.name}: {error}", layer=step.layer) from error

@@ -1,6 +1,7 @@
 """The intermediate representation: types, values, graphs, text."""
 
 from qcompiler.ir.arithmetic import Arithmetic
+from qcompiler.ir.block_array import BlockArray
 from qcompiler.ir.builder import Builder
 from qcompiler.ir.clone import clone
 from qcompiler.ir.constant_array import ConstantArray
@@ -8,7 +9,20 @@ from qcompiler.ir.dimension import Dim, Shape, SymbolicDim
 from qcompiler.ir.graph import Graph, Output, walk
 from qcompiler.ir.listener import GraphListener, Remark
 from qcompiler.ir.node import Node
-from qcompiler.ir.op import OPS, Constants, Fact, Op, OpTypeError, Tensor, op, require
+from qcompiler.ir.op import (
+    BLOCK_FORMS,
+    OPS,
+    BlockForm,
+    Constants,
+    Fact,
+    Op,
+    OpTypeError,
+    Stored,
+    Tensor,
+    block_form,
+    op,
+    require,
+)
 from qcompiler.ir.parser import parse, parse_type, parse_with_names
 from qcompiler.ir.printer import print_graph, print_node, print_with_constants, value_names
 from qcompiler.ir.scalar import SCALARS, Scalar, scalar_of
@@ -19,11 +33,14 @@ from qcompiler.ir.value import Origin, Original, Untraced, Value
 from qcompiler.ir.verifier import verify
 
 __all__ = [
+    "BLOCK_FORMS",
     "OPS",
     "SCALARS",
     "Affine",
     "Arithmetic",
+    "BlockArray",
     "BlockFloat",
+    "BlockForm",
     "Builder",
     "ConstantArray",
     "Constants",
@@ -40,11 +57,13 @@ __all__ = [
     "Remark",
     "Scalar",
     "Shape",
+    "Stored",
     "SymbolicDim",
     "Tensor",
     "TensorType",
     "Untraced",
     "Value",
+    "block_form",
     "clone",
     "op",
     "parse",

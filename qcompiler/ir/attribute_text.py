@@ -96,6 +96,8 @@ class AttributeReader:
             return tuple(items)
         if tokens.accept("dense"):
             return self.dense()
+        if tokens.kind == "type":
+            return self.tensor_type()
         kind, text = tokens.kind, tokens.take("number", "string", "citation", "word", "product")
         if kind == "string":
             return self.unquoted(text)

@@ -51,7 +51,7 @@ class Builder:
         node = Node(op, operands, where)
         try:
             types = infer_types(op, [v.type for v in operands], elem)
-            op.verify([v.type for v in operands], types)
+            op.check([v.type for v in operands], types)
         except OpTypeError as error:
             node.drop_operands()
             types_text = ", ".join(str(v.type) for v in operands)
@@ -82,7 +82,7 @@ def infer_types(op: Op, operands: Sequence[TensorType], elem: Elem | None = None
         OpTypeError: the operands do not fit, or an element type stays open.
     """
     shapes = op.infer_shapes(operands)
-    elems = op.infer_elems(operands)
+    elems = op.result_elems(operands)
     types = []
     for shape, inferred in zip(shapes, elems, strict=True):
         chosen = inferred if inferred is not None else elem

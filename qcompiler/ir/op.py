@@ -10,12 +10,15 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from numpy.typing import NDArray
 
+from qcompiler.ir.block_array import BlockArray
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape, SymbolicDim, bind_dim
-from qcompiler.ir.types import Elem, TensorType
+from qcompiler.ir.types import BlockFloat, Elem, TensorType
 from qcompiler.registry import Registry
 
 Array = NDArray[Any]
+Stored = Array | BlockArray
+"""What a value holds: an array, or mantissas and exponents."""
 
 
 class Fact(enum.Flag):
@@ -42,10 +45,38 @@ class OpTypeError(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A type together with the stored numbers: what an op computes on."""
+    """A type together with the stored numbers: what an op computes on.
+
+    Attributes:
+        type: what the numbers mean.
+        data: stored numbers; the mantissas of block floating point.
+        exponents: those of block floating point, on the grid of blocks; None for other types.
+    """
 
     type: TensorType
     data: Array
+    exponents: Array | None = None
+
+    @classmethod
+    def of(cls, type: TensorType, stored: Stored) -> Tensor:
+        """A tensor of what an op computed."""
+        return cls(type, *stored) if isinstance(stored, BlockArray) else cls(type, stored)
+
+    @property
+    def stored(self) -> Stored:
+        """The stored numbers; mantissas and exponents of block floating point."""
+        return self.data if self.exponents is None else BlockArray(self.data, self.exponents)
+
+    @property
+    def block(self) -> BlockArray:
+        """Mantissas and exponents.
+
+        Raises:
+            OpTypeError: the type is no block floating point.
+        """
+        if self.exponents is None:
+            raise OpTypeError(f"needs block floating point, found {self.type}")
+        return BlockArray(self.data, self.exponents)
 
 
 class Constants(Mapping[str, ConstantArray]):
@@ -91,6 +122,8 @@ class Op:
     """Interval that holds every real result value, where the mathematics gives one."""
     foldable: ClassVar[bool] = True
     """Whether constant operands allow evaluation at compile time."""
+    holds_blocks: ClassVar[bool] = False
+    """Whether the op's own methods know block floating point, without a block form."""
 
     def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
         """Shapes of the results.
@@ -110,7 +143,7 @@ class Op:
         """
         raise NotImplementedError
 
-    def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
+    def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Stored, ...]:
         """Stored numbers of the results, exactly as the program defines them.
 
         Args:
@@ -125,6 +158,45 @@ class Op:
         Raises:
             OpTypeError: the result types do not fit.
         """
+
+    def result_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        """``infer_elems``, by the op's block form where operands are block floating point.
+
+        Raises:
+            OpTypeError: the operand element types do not fit the op.
+        """
+        form = self.block_form(operands)
+        return form.infer_elems(self, operands) if form else self.infer_elems(operands)
+
+    def check(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
+        """``verify``, by the op's block form where operands are block floating point.
+
+        Raises:
+            OpTypeError: the result types do not fit.
+        """
+        form = self.block_form(operands)
+        if form:
+            form.verify(self, operands, results)
+        else:
+            self.verify(operands, results)
+
+    def compute(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Stored, ...]:
+        """``evaluate``, by the op's block form where operands are block floating point."""
+        form = self.block_form([t.type for t in operands])
+        return form.evaluate(self, operands, results) if form else self.evaluate(operands, results)
+
+    def block_form(self, operands: Sequence[TensorType]) -> BlockForm | None:
+        """What the op means on these operands where some are block floating point; None where none is.
+
+        Raises:
+            OpTypeError: the op has no meaning on block floating point.
+        """
+        if self.holds_blocks or not any(isinstance(t.elem, BlockFloat) for t in operands):
+            return None
+        form = BLOCK_FORMS.get(self.name)
+        if form is None:
+            raise OpTypeError("has no meaning on block floating point")
+        return form
 
     def multiply_accumulates(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> int:
         """Multiplications of one sample, for cost summaries."""
@@ -163,7 +235,49 @@ def _bind_attribute(value: Any, symbols: Mapping[str, int]) -> Any:
 OPS: Registry[str, type[Op]] = Registry("op")
 """Op classes by name."""
 
+
+class BlockForm:
+    """What an op means where operands are block floating point; shapes are those of any operands.
+
+    The methods are those of :class:`Op`, for an op that is given first.
+    """
+
+    def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
+        """Element types of the results; open by default, so that they belong to the node."""
+        return tuple(None for _ in op.infer_shapes(operands))
+
+    def verify(self, op: Any, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
+        """Check operand and result types.
+
+        Raises:
+            OpTypeError: they do not fit.
+        """
+
+    def evaluate(self, op: Any, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Stored, ...]:
+        """Stored numbers of the results, exactly as the program defines them."""
+        raise NotImplementedError
+
+
+BLOCK_FORMS: Registry[str, BlockForm] = Registry("block form")
+"""Meanings on block floating point, by name of the op."""
+
 _OpClass = TypeVar("_OpClass", bound=type[Op])
+_FormClass = TypeVar("_FormClass", bound=type[BlockForm])
+
+
+def block_form(*names: str) -> Callable[[_FormClass], _FormClass]:
+    """Register a class as the meaning of ops on block floating point.
+
+    Raises:
+        QCompilerError: an op has one already.
+    """
+
+    def register(cls: _FormClass) -> _FormClass:
+        for name in names:
+            BLOCK_FORMS.add(name, cls())
+        return cls
+
+    return register
 
 
 @dataclass_transform(frozen_default=True)

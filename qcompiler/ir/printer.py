@@ -142,12 +142,24 @@ class _Printer:
         if isinstance(elem, Scalar):
             return elem.name
         if isinstance(elem, BlockFloat):
-            return str(elem)
+            return self.block_float(elem)
         storage = str(elem.storage) + ("" if elem.full_range else f"[{elem.qmin},{elem.qmax}]")
         if elem.is_per_tensor:
             return f"q<{storage}, {format_float32(np.float32(elem.scale.array))}:{elem.zero_point.array[()]}>"
         text = f"q<{storage}, blocks={format_shape(elem.blocks)}, scale={self.grid(elem.scale)}"
         return text + (">" if elem.symmetric else f", zero_point={self.grid(elem.zero_point)}>")
+
+    def block_float(self, elem: BlockFloat) -> str:
+        """Fields of the format that differ from their defaults follow the widths."""
+        items = [f"m{elem.format.mantissa}e{elem.format.exponent}"]
+        for field in dataclasses.fields(elem.format):
+            value = getattr(elem.format, field.name)
+            if field.default is not dataclasses.MISSING and field.name != "exponent" and value != field.default:
+                items.append(f"{field.name}={self.attribute(value) if isinstance(value, bool) else value}")
+        items.append(f"blocks={format_shape(elem.blocks)}")
+        if elem.exponents is not None:
+            items.append(f"exponents={self.grid(elem.exponents)}")
+        return f"bf<{', '.join(items)}>"
 
     def grid(self, array: ConstantArray) -> str:
         if array.array.size <= INLINE_ELEMENTS:
@@ -175,6 +187,8 @@ class _Printer:
             return "[" + ", ".join(self.attribute(v) for v in value) + "]"
         if value is None:
             return "none"
+        if isinstance(value, TensorType):
+            return self.tensor_type(value)
         if isinstance(value, int | SymbolicDim | Arithmetic | Scalar):
             return str(value)
         raise TypeError(f"attribute of type {type(value).__name__} has no text")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Dim, Shape, SymbolicDim, bind_dim, format_shape
-from qcompiler.ir.scalar import Scalar
+from qcompiler.ir.scalar import Scalar, scalar_of
+from qcompiler.numerics.block_format import BlockFormat
 
 
 @dataclass(frozen=True)
@@ -90,19 +91,30 @@ class Affine:
 class BlockFloat:
     """Mantissas that share one exponent a block: value = mantissa * 2**exponent.
 
+    A value holds two arrays: mantissas, and exponents on the grid of blocks. The last block of a dimension may be
+    shorter than the others.
+
     Attributes:
-        mantissa: width of the signed mantissa in bits, sign included.
-        exponent: width of the signed exponent in bits.
-        blocks: block length in each dimension; the axis that carries the batch always has length 1, so that
-            no sample depends on its neighbours.
+        format: widths, scale rule, rounding and overflow.
+        blocks: block length in each dimension. No block spans several samples: along an axis with a free dimension it
+            divides the number of rows that belong to one sample.
+        exponents: int32 where they are fixed in advance, on the block grid with length 1 for free dimensions, or one for
+            all blocks with length 1 everywhere; None where they are found at run time.
     """
 
-    mantissa: int
-    exponent: int
+    format: BlockFormat
     blocks: Shape
+    exponents: ConstantArray | None = None
+
+    @property
+    def storage(self) -> Scalar:
+        """The machine format of the mantissas."""
+        return scalar_of(self.format.mantissa_dtype)
 
     def __str__(self) -> str:
-        return f"bf<m{self.mantissa}e{self.exponent}, blocks={format_shape(self.blocks)}>"
+        from qcompiler.ir.printer import format_elem
+
+        return format_elem(self)
 
 
 Elem = Scalar | Affine | BlockFloat
@@ -125,16 +137,8 @@ class TensorType:
 
     @property
     def storage(self) -> Scalar:
-        """The machine format of the stored numbers.
-
-        Raises:
-            TypeError: a block-float tensor is a pair of arrays.
-        """
-        if isinstance(self.elem, Affine):
-            return self.elem.storage
-        if isinstance(self.elem, Scalar):
-            return self.elem
-        raise TypeError(f"{self} has no single storage format")
+        """The machine format of the stored numbers; of block floating point that of the mantissas."""
+        return self.elem if isinstance(self.elem, Scalar) else self.elem.storage
 
     def with_shape(self, shape: Shape) -> TensorType:
         return TensorType(shape, self.elem)
@@ -146,7 +150,7 @@ class TensorType:
             blocks = tuple(bind_dim(b, symbols) for b in elem.blocks)
             elem = Affine(elem.storage, elem.scale, elem.zero_point, blocks, elem.qmin, elem.qmax)
         elif isinstance(elem, BlockFloat):
-            elem = BlockFloat(elem.mantissa, elem.exponent, tuple(bind_dim(b, symbols) for b in elem.blocks))
+            elem = replace(elem, blocks=tuple(bind_dim(b, symbols) for b in elem.blocks))
         return TensorType(tuple(bind_dim(d, symbols) for d in self.shape), elem)
 
     def __str__(self) -> str:
@@ -172,6 +176,36 @@ def _block_count(dim: Dim, block: Dim) -> int:
     if isinstance(dim, int) and isinstance(block, int) and block > 0 and dim % block == 0:
         return dim // block
     raise ValueError(f"block length {block} does not divide dimension {dim}")
+
+
+def block_float_grid(shape: Shape, blocks: Shape) -> tuple[Dim, ...]:
+    """How many blocks of block floating point stand along each dimension; the last may be shorter.
+
+    Raises:
+        ValueError: not one positive length for each dimension, or a block that spans several samples.
+    """
+    if len(blocks) != len(shape):
+        raise ValueError(f"blocks {format_shape(blocks)} do not fit shape {format_shape(shape)}")
+    return tuple(_block_float_count(d, b) for d, b in zip(shape, blocks, strict=True))
+
+
+def fixed_exponents_shape(shape: Shape, blocks: Shape) -> tuple[int, ...]:
+    """Shape of the fixed exponents of a block floating-point type that has one for each block.
+
+    Raises:
+        ValueError: the blocks do not fit the shape.
+    """
+    return tuple(count if isinstance(count, int) else 1 for count in block_float_grid(shape, blocks))
+
+
+def _block_float_count(dim: Dim, block: Dim) -> Dim:
+    if not isinstance(block, int) or block < 1:
+        raise ValueError(f"a block has a fixed, positive length, found {block}")
+    if isinstance(dim, int):
+        return -(-dim // block)
+    if dim.coefficient % block:
+        raise ValueError(f"a block of {block} spans several samples of {dim}")
+    return SymbolicDim(dim.symbol, dim.coefficient // block)
 
 
 def channel_blocks(shape: Shape, axis: int) -> Shape:

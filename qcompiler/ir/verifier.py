@@ -10,7 +10,7 @@ from qcompiler.ir.graph import Graph
 from qcompiler.ir.node import Node
 from qcompiler.ir.op import Op, OpTypeError
 from qcompiler.ir.scalar import F32
-from qcompiler.ir.types import Affine, TensorType, block_grid
+from qcompiler.ir.types import Affine, BlockFloat, TensorType, block_grid, fixed_exponents_shape
 from qcompiler.ir.value import Value
 
 
@@ -65,8 +65,8 @@ def _check_types(node: Node) -> None:
     results = [v.type for v in node.results]
     op: Op = node.op
     try:
-        shapes, elems = op.infer_shapes(operands), op.infer_elems(operands)
-        op.verify(operands, results)
+        shapes, elems = op.infer_shapes(operands), op.result_elems(operands)
+        op.check(operands, results)
     except OpTypeError as error:
         raise QCompilerError(f"{op.name}: {error}", layer=node.layer) from error
     if len(shapes) != len(results):
@@ -85,6 +85,8 @@ def _check_type(type: TensorType, layer: str, checked: set[TensorType]) -> None:
         return
     checked.add(type)
     elem = type.elem
+    if isinstance(elem, BlockFloat):
+        _check_block_float(type, elem, layer)
     if not isinstance(elem, Affine):
         return
     try:
@@ -112,3 +114,23 @@ def _check_type(type: TensorType, layer: str, checked: set[TensorType]) -> None:
         problem = "a zero point outside its storage format"
     if problem:
         raise QCompilerError(f"type {type} has {problem}", layer=layer)
+
+
+def _check_block_float(type: TensorType, elem: BlockFloat, layer: str) -> None:
+    try:
+        grid = fixed_exponents_shape(type.shape, elem.blocks)
+    except ValueError as error:
+        raise QCompilerError(f"malformed type {type}: {error}", layer=layer) from error
+    if elem.exponents is None:
+        return
+    found, (lowest, highest) = elem.exponents.array, elem.format.exponent_range
+    if found.shape not in (grid, (1,) * len(grid)) or found.dtype != np.int32:
+        # Such a type has no text.
+        raise QCompilerError(
+            f"a type of shape {format_shape(type.shape)} fixes {found.dtype} exponents of shape {found.shape}",
+            layer=layer, expected=f"int32, one, or one for each block: {grid}",
+        )
+    if found.size and not lowest <= found.min() <= found.max() <= highest:
+        raise QCompilerError(
+            f"type {type} fixes exponents outside its format", layer=layer, expected=f"{lowest} to {highest}"
+        )

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics.block_accumulator import FixedPointAccumulator
-from qcompiler.numerics.block_format import WIDEST_MANTISSA
 from qcompiler.numerics.block_shift import LIMIT, bit_length, move
 from qcompiler.numerics.rounding import Int64
 
@@ -33,6 +32,8 @@ Float32 = NDArray[np.float32]
 
 _FLOAT32_EXACT = 1 << 24
 _FLOAT64_EXACT = 1 << 53
+_WIDEST_OPERAND = 33
+"""Bits of the widest mantissa that is multiplied: that of e5m2 elements."""
 _HALF_BITS = 17
 _HALF_MASK = (1 << _HALF_BITS) - 1
 _WIDE_PLACES = 2 * _HALF_BITS
@@ -226,10 +227,10 @@ def _halves(mantissas: Integers) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def _check_wide(magnitude: int, length: int) -> None:
     """Refuse what products of halves cannot hold."""
-    if magnitude > 1 << (WIDEST_MANTISSA - 1) or length >= _LONGEST_WIDE_BLOCK:
+    if magnitude > 1 << (_WIDEST_OPERAND - 1) or length >= _LONGEST_WIDE_BLOCK:
         raise QCompilerError(
             "the products of these mantissas are too wide to sum up exactly",
-            expected=f"mantissas of {WIDEST_MANTISSA} bits, fewer than {_LONGEST_WIDE_BLOCK} terms in a block",
+            expected=f"mantissas of {_WIDEST_OPERAND} bits, fewer than {_LONGEST_WIDE_BLOCK} terms in a block",
             found=f"{magnitude.bit_length() + 1} bits, {length} terms",
         )
 

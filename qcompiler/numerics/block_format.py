@@ -11,8 +11,8 @@ import numpy as np
 from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS
 
-WIDEST_MANTISSA = 33
-"""Bits of the widest mantissa, sign included: that of e5m2 elements."""
+WIDEST_MANTISSA = 62
+"""Bits of the widest mantissa, sign included: what 64-bit integers hold with room for a rounding."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BlockFormat:
       magnitude belongs to a negative power of two alone, which two's complement holds in one bit less.
 
     Attributes:
-        mantissa: bits of the mantissa, sign included, 2 to 33. For floating-point elements, bits of the element
+        mantissa: bits of the mantissa, sign included, 2 to 62; operands of contractions have at most 33. For floating-point elements, bits of the element
             counted in its smallest step.
         exponent: bits of the exponent, 2 to 16.
         representation: ``twos-complement`` or ``sign-magnitude``.

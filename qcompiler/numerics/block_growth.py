@@ -44,8 +44,9 @@ def growth_bounds(
     if w.mantissas.ndim != 2:
         raise QCompilerError("growth is bounded for weights of two dimensions", found=str(list(w.mantissas.shape)))
     terms, channels = w.mantissas.shape
-    # Python integers: products of wide mantissas can leave 64 bits.
-    weights = w.mantissas.astype(object)
+    # Python integers where sums of products could leave 64 bits.
+    largest = int(np.abs(w.mantissas.astype(np.int64)).max(initial=0)) * max(-x.smallest, x.largest) * max(terms, 1)
+    weights = w.mantissas.astype(np.int64 if largest < LIMIT else object)
     ends = weights * x.smallest, weights * x.largest
     step = length if w.exponents.shape[0] > 1 else max(terms, 1)
     parts = [slice(start, start + step) for start in range(0, terms, step)]

@@ -3,6 +3,8 @@
 from qcompiler.ops import (
     activation,
     binary,
+    block_conversion,
+    block_forms,
     constant,
     contraction,
     fused,
@@ -17,6 +19,6 @@ from qcompiler.ops import (
 )
 
 __all__ = [
-    "activation", "binary", "constant", "contraction", "fused", "normalization", "pooling", "quantization",
-    "reduction", "resize", "shape", "slicing", "table",
+    "activation", "binary", "block_conversion", "block_forms", "constant", "contraction", "fused", "normalization",
+    "pooling", "quantization", "reduction", "resize", "shape", "slicing", "table",
 ]

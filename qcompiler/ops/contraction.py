@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.dimension import Dim, Shape, broadcast_shapes, sample_elements
 from qcompiler.ir.op import Array, Fact, Op, OpTypeError, Tensor, op, require
 from qcompiler.ir.scalar import Scalar
@@ -28,6 +29,8 @@ class Contraction(Op):
     """Base: operands x, w and an optional bias b."""
 
     facts = Fact.CONTRACTION
+    arithmetic: Arithmetic | None
+    """How block floating point is summed; None for other types."""
 
     def weight_channel_axis(self, rank: int) -> int:
         """Axis of operand 1 that runs over output channels."""
@@ -77,6 +80,7 @@ class Contraction(Op):
         return Affine.blocked(storage, scale.reshape(grid), 0, channel_blocks(result, channel))
 
     def verify(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
+        require(self.arithmetic is None, f"cites {self.arithmetic}, which is one of block floating point")
         if not is_quantized(operands):
             return
         (result,) = results
@@ -177,6 +181,17 @@ class Conv2DBase(Contraction):
         return last.transpose(0, 3, 1, 2)
 
     def contract_channels_last(self, x: Array, w: Array) -> Array:
+        padded, kernel, strides = self.as_convolution(x, w, 0)
+        return convolve(padded, kernel, strides, self.dilations, self.groups)
+
+    def as_convolution(self, x: Array, w: Array, fill: int) -> tuple[Array, Array, Pair]:
+        """The valid convolution that this op is: padded input, kernel and strides.
+
+        Args:
+            x: ``[N, H, W, C]``, or something else on the same grid of pixels.
+            w: ``[O, KH, KW, C / groups]``, or something else for the same taps.
+            fill: what stands where there is no input.
+        """
         raise NotImplementedError
 
 
@@ -192,15 +207,16 @@ class Conv2D(Conv2DBase):
     pads: Pads = (0, 0, 0, 0)
     groups: int = 1
     layout: str = "NCHW"
+    arithmetic: Arithmetic | None = None
 
     def spatial_result(self, index: int, size: int, kernel: int) -> int:
         padded = size + self.pads[index] + self.pads[index + 2]
         return (padded - (kernel - 1) * self.dilations[index] - 1) // self.strides[index] + 1
 
-    def contract_channels_last(self, x: Array, w: Array) -> Array:
+    def as_convolution(self, x: Array, w: Array, fill: int) -> tuple[Array, Array, Pair]:
         top, left, bottom, right = self.pads
-        padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        return convolve(padded, w, self.strides, self.dilations, self.groups)
+        padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+        return padded, w, self.strides
 
 
 @op("conv_transpose2d")
@@ -217,16 +233,17 @@ class ConvTranspose2D(Conv2DBase):
     output_padding: Pair = (0, 0)
     groups: int = 1
     layout: str = "NCHW"
+    arithmetic: Arithmetic | None = None
 
     def spatial_result(self, index: int, size: int, kernel: int) -> int:
         span = (size - 1) * self.strides[index] + (kernel - 1) * self.dilations[index] + 1
         return span + self.output_padding[index] - self.pads[index] - self.pads[index + 2]
 
-    def contract_channels_last(self, x: Array, w: Array) -> Array:
-        # A convolution, with flipped kernel, of the input spread out by the strides.
-        spread = np.zeros(
+    def as_convolution(self, x: Array, w: Array, fill: int) -> tuple[Array, Array, Pair]:
+        # The kernel is flipped, the input spread out by the strides.
+        spread = np.full(
             (len(x), (x.shape[1] - 1) * self.strides[0] + 1, (x.shape[2] - 1) * self.strides[1] + 1, x.shape[3]),
-            x.dtype,
+            fill, x.dtype,
         )
         spread[:, :: self.strides[0], :: self.strides[1]] = x
         reach = [(k - 1) * d for k, d in zip(w.shape[1:3], self.dilations, strict=True)]
@@ -234,9 +251,10 @@ class ConvTranspose2D(Conv2DBase):
         edges = [
             (reach[i] - self.pads[i], reach[i] - self.pads[i + 2] + self.output_padding[i]) for i in (0, 1)
         ]
-        padded = np.pad(spread, ((0, 0), *((max(a, 0), max(b, 0)) for a, b in edges), (0, 0)))
+        widths = ((0, 0), *((max(a, 0), max(b, 0)) for a, b in edges), (0, 0))
+        padded = np.pad(spread, widths, constant_values=fill)
         rows, columns = (slice(max(-a, 0), -max(-b, 0) or None) for a, b in edges)
-        return convolve(padded[:, rows, columns], w[:, ::-1, ::-1], (1, 1), self.dilations, self.groups)
+        return padded[:, rows, columns], w[:, ::-1, ::-1], (1, 1)
 
 
 @op("matmul")
@@ -247,6 +265,7 @@ class Matmul(Contraction):
     """
 
     transpose_b: bool = False
+    arithmetic: Arithmetic | None = None
 
     def weight_channel_axis(self, rank: int) -> int:
         return rank - 2 if self.transpose_b else rank - 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.graph import Graph
 from qcompiler.ir.node import Node
-from qcompiler.ir.op import Array, Op, Tensor, op, require
+from qcompiler.ir.op import Op, Stored, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
 from qcompiler.ir.value import Value
 from qcompiler.ops.inference import operand_count
@@ -17,6 +17,7 @@ from qcompiler.ops.inference import operand_count
 class Fused(Op):
     """A straight-line ``body`` that runs as one kernel. Its meaning is its body, nothing else."""
 
+    holds_blocks = True
     body: Graph
 
     def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
@@ -28,7 +29,7 @@ class Fused(Op):
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         return tuple(o.value.type.elem for o in self.body.outputs)
 
-    def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
+    def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Stored, ...]:
         symbols = bound_symbols(
             [v.type for v in self.body.inputs] + [o.value.type for o in self.body.outputs],
             [t.type for t in operands] + list(results),
@@ -36,7 +37,7 @@ class Fused(Op):
         values = dict(zip(self.body.inputs, operands, strict=True))
         for node in self.body.nodes:
             evaluate_node(node, values, symbols)
-        return tuple(values[o.value].data for o in self.body.outputs)
+        return tuple(values[o.value].stored for o in self.body.outputs)
 
     def multiply_accumulates(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> int:
         return sum(
@@ -49,9 +50,9 @@ def evaluate_node(node: Node, values: dict[Value, Tensor], symbols: dict[str, in
     """Run one node: look its operands up in ``values`` and put its results there."""
     types = [v.type.bind(symbols) if symbols else v.type for v in node.results]
     op = node.op.bind(symbols) if symbols else node.op
-    arrays = op.evaluate([values[v] for v in node.operands], types)
-    for value, type, array in zip(node.results, types, arrays, strict=True):
-        values[value] = Tensor(type, array)
+    computed = op.compute([values[v] for v in node.operands], types)
+    for value, type, stored in zip(node.results, types, computed, strict=True):
+        values[value] = Tensor.of(type, stored)
 
 
 def bound_symbols(symbolic: Sequence[TensorType], concrete: Sequence[TensorType]) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from qcompiler.ir import Affine, Graph, Value
+from qcompiler.ir import Affine, BlockFloat, Graph, Value
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.quantization import FakeQuant
 
 
@@ -34,9 +35,9 @@ def marked_stage(graph: Graph) -> Stage | None:
 
     A program without any says nothing: it may be float, or have no value that could be quantized.
     """
-    if any(isinstance(value.type.elem, Affine) for value in _values(graph)):
+    if any(isinstance(value.type.elem, Affine | BlockFloat) for value in _values(graph)):
         return Stage.INTEGER
-    marks = [node.op for node in graph.nodes if isinstance(node.op, FakeQuant)]
+    marks = [node.op for node in graph.nodes if isinstance(node.op, FakeBlock | FakeQuant)]
     if not marks:
         return None
     return Stage.CALIBRATED if all(mark.is_calibrated for mark in marks) else Stage.ANNOTATED

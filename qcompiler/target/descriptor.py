@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from qcompiler.errors import QCompilerError
+from qcompiler.numerics import BlockFormat
+from qcompiler.numerics.block_format import SCALE_RULES
 
 
 def _ordered(value: list[int]) -> list[int]:
@@ -38,22 +43,85 @@ class Limits(Strict):
     accumulator: Accumulator = Accumulator()
 
 
+_BLOCK_FIELDS = (
+    "mantissa", "exponent", "mx", "representation", "symmetric", "guard", "rounding", "overflow", "exponents",
+)
+
+
 class TypeSpec(Strict):
     """A number format, named in ``[types]`` and cited by op rows."""
 
-    kind: Literal["affine", "scalar"] = Field(
-        description="'affine': integers with scale and zero point; 'scalar': plain machine numbers"
+    kind: Literal["affine", "block", "scalar"] = Field(
+        description="'affine': integers with scale and zero point; 'block': mantissas that share an exponent a block; "
+        "'scalar': plain machine numbers"
     )
-    storage: str | list[str] = Field(description="machine format, or several to choose from: i8, u8, i32, f32, ...")
-    blocks: Literal["tensor", "channel"] = Field(
-        "tensor", description="one scale for the tensor, or one for each output channel"
+    storage: str | list[str] = Field(
+        [], description="machine format, or several to choose from: i8, u8, i32, f32, ...; block types have none"
+    )
+    blocks: Literal["tensor", "channel", "element"] | Annotated[int, Field(ge=1)] = Field(
+        "tensor", description="affine: one scale for the tensor, or one for each output channel. block: one exponent for "
+        "each sample of the tensor, for each element, or for a number of values along the reduction, else the last axis"
     )
     zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
     range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
-    scale: Literal["free", "product(0,1)"] | Annotated[float, Field(gt=0)] = Field(
-        "free", description="'free': calibration chooses; 'product(0,1)': that of the operands; a number: fixed"
+    scale: Literal["free", "product(0,1)", "floor", "no-overflow", "headroom"] | Annotated[float, Field(gt=0)] = Field(
+        "free", description="affine: 'free', calibration chooses; 'product(0,1)', that of the operands; a number, fixed. "
+        "block: the scale rule, 'floor' where not given"
     )
     constant: bool = Field(False, description="the operand must be known at compile time")
+    mantissa: int | None = Field(None, description="block: bits of a mantissa, sign included")
+    exponent: int = Field(8, description="block: bits of an exponent")
+    mx: str | None = Field(None, description="block: element of an OCP MX format, which sets widths, ranges and rounding")
+    representation: Literal["twos-complement", "sign-magnitude"] = Field("twos-complement", description="block")
+    symmetric: bool = Field(False, description="block: leaves out the smallest integer of two's complement")
+    guard: int = Field(0, description="block: bits that the scale rule 'headroom' leaves free")
+    rounding: str = Field("half-even", description="block: rounding of every shift to the right")
+    overflow: Literal["clamp", "raise"] = Field(
+        "clamp", description="block: what happens when rounding leaves the mantissa's range; 'raise' the exponent"
+    )
+    exponents: Literal["dynamic", "fixed"] = Field(
+        "dynamic", description="block: exponents are found at run time, or chosen by calibration"
+    )
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind != "block":
+            of_blocks = [f for f in _BLOCK_FIELDS if f in self.model_fields_set]
+            if of_blocks:
+                raise ValueError(f"{of_blocks[0]!r} belongs to types of kind 'block'")
+            if not self.storages:
+                raise ValueError(f"a type of kind {self.kind!r} needs 'storage'")
+            if self.blocks not in ("tensor", "channel"):
+                raise ValueError("blocks of a number of values, or of an element, belong to types of kind 'block'")
+            return self
+        for name in ("storage", "zero_point", "range"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name!r} belongs to types of kind 'affine'")
+        if self.blocks == "channel" or not (self.scale == "free" or self.scale in SCALE_RULES):
+            raise ValueError(f"a type of kind 'block' has no {'blocks' if self.blocks == 'channel' else 'scale'} like this")
+        if (self.mantissa is None) == (self.mx is None):
+            raise ValueError("a type of kind 'block' needs 'mantissa', or 'mx'")
+        try:
+            self.block_format  # noqa: B018 - may raise
+        except QCompilerError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @cached_property
+    def block_format(self) -> BlockFormat:
+        """The format of a type of kind 'block'.
+
+        Raises:
+            QCompilerError: fields are out of range or contradict one another.
+        """
+        scale = "floor" if self.scale == "free" else str(self.scale)
+        if self.mx is not None:
+            return BlockFormat.mx(self.mx, scale=scale, rounding=self.rounding)
+        assert self.mantissa is not None
+        return BlockFormat(
+            self.mantissa, self.exponent, self.representation, self.symmetric, "integer", scale, self.guard,
+            self.rounding, self.overflow,
+        )
 
     @property
     def storages(self) -> list[str]:

@@ -6,7 +6,8 @@ quantized value, and that the target could not have run on quantized values.
 
 from __future__ import annotations
 
-from qcompiler.ir import Affine, Fact, Graph, Node
+from qcompiler.ir import Affine, BlockFloat, Fact, Graph, Node
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import FakeQuant
@@ -16,7 +17,7 @@ from qcompiler.target.target import Target
 
 def host_reason(target: Target, node: Node) -> Violation | None:
     """Why the host runs a node of a float program; None where the target runs it, or refuses what it lacks."""
-    if target.descriptor.fallback != "host" or isinstance(node.op, Constant | FakeQuant | Fused):
+    if target.descriptor.fallback != "host" or isinstance(node.op, Constant | FakeBlock | FakeQuant | Fused):
         return None
     return check_float_node(target, node)
 
@@ -27,7 +28,7 @@ def is_host_node(node: Node) -> bool:
     Moving plain integers about, as indices are, is left to the target.
     """
     values = (*node.operands, *node.results)
-    if isinstance(node.op, Constant | Fused) or any(isinstance(v.type.elem, Affine) for v in values):
+    if isinstance(node.op, Constant | Fused) or any(isinstance(v.type.elem, Affine | BlockFloat) for v in values):
         return False
     return Fact.VALUE_PRESERVING not in node.op.facts or any(v.type.storage.is_float for v in values)
 

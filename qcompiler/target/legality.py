@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from qcompiler.ir import Affine, Node, Scalar, TensorType, Value
+from qcompiler.ir import Affine, BlockFloat, Node, Scalar, Shape, TensorType, Value
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.constant import Constant
+from qcompiler.target.block_types import admits_block, block_lengths, operand_blocks
 from qcompiler.target.descriptor import TypeSpec
 from qcompiler.target.target import Row, Target, admits_affine
 
@@ -89,7 +90,7 @@ def choose(row: Row, index: int, value: Value) -> TypeSpec | None:
 def is_constant(value: Value) -> bool:
     """Whether the value is known at compile time, behind fake_quant nodes too."""
     producer = value.producer
-    while producer is not None and producer.op.name == "fake_quant":
+    while producer is not None and producer.op.name in ("fake_quant", "fake_block"):
         producer = producer.operands[0].producer
     return producer is not None and isinstance(producer.op, Constant)
 
@@ -121,11 +122,11 @@ def _holds_kind(spec: TypeSpec, value: Value) -> bool:
     elem = value.type.elem
     if not isinstance(elem, Scalar):
         return False
-    return elem == F32 if spec.kind == "affine" else elem.name in spec.storages
+    return elem.name in spec.storages if spec.kind == "scalar" else elem == F32
 
 
 def _kinds(choices: Sequence[TypeSpec]) -> str:
-    return " or ".join(dict.fromkeys("f32" if s.kind == "affine" else " or ".join(s.storages) for s in choices))
+    return " or ".join(dict.fromkeys(" or ".join(s.storages) if s.kind == "scalar" else "f32" for s in choices))
 
 
 def check_quantized_node(
@@ -138,7 +139,7 @@ def check_quantized_node(
         node: a node of the program or of a fused body.
         outer: for a node of a fused body, the operand behind each input of the body.
     """
-    row = target.rows.get(node.op.name)
+    row = target.row_of(node)
     if row is None:
         return Violation(f"the target has no op {node.op.name!r}", node.op.name)
     violation = check_attributes(target, row, node)
@@ -148,18 +149,23 @@ def check_quantized_node(
     if layout != target.descriptor.layout:
         return Violation(f"layout of {row.name} must be {target.descriptor.layout}", layout)
     arithmetic = getattr(node.op, "arithmetic", None)
-    needs = row.arithmetic if arithmetic is not None or node.op.name in _ALWAYS_CITING else None
+    cites = node.op.name in _ALWAYS_CITING or any(isinstance(v.type.elem, BlockFloat) for v in node.operands)
+    needs = row.arithmetic if arithmetic is not None or cites else None
     if needs != arithmetic:
         return Violation(f"arithmetic of {row.name} must be {row.arithmetic}", str(arithmetic))
     for index, value in enumerate(node.operands):
         operand = row.operand(index)
         if operand is None:
             return Violation(f"{row.name} takes {len(row.operands)} operands", str(len(node.operands)))
-        problem = _mismatch(operand.choices, value.type, is_constant(outer.get(value, value)))
+        problem = _mismatch(
+            operand.choices, value.type, is_constant(outer.get(value, value)),
+            lambda spec, index=index: operand_blocks(spec, node, index),  # type: ignore[misc]
+        )
         if problem:
             return Violation(f"operand {index} of {row.name} ({operand.text}) {problem}", str(value.type))
     for value in node.results:
-        problem = _mismatch(row.out.choices, value.type, constant=True)
+        shape = value.type.shape
+        problem = _mismatch(row.out.choices, value.type, True, lambda spec, shape=shape: block_lengths(spec, shape))  # type: ignore[misc]
         if problem:
             return Violation(f"the result of {row.name} ({row.out.text}) {problem}", str(value.type))
     return _check_conditions(target, row, node)
@@ -168,7 +174,7 @@ def check_quantized_node(
 def check_boundary(target: Target, value: Value) -> Violation | None:
     """Whether an input or output of p' is of a type that the target hands in or out: no accumulator, no constant's."""
     specs = [s for s in target.descriptor.types.values() if not s.constant and not s.is_product]
-    if any(_admits(spec, value.type) is None for spec in specs):
+    if any(_admits(spec, value.type, lambda s: block_lengths(s, value.type.shape)) is None for spec in specs):
         return None
     names = [n for n, s in target.descriptor.types.items() if s in specs]
     return Violation("inputs and outputs are of type " + " or ".join(names), str(value.type))
@@ -177,11 +183,15 @@ def check_boundary(target: Target, value: Value) -> Violation | None:
 _ALWAYS_CITING = ("quantize", "requantize", "add", "sub", "mul", "mean", "reduce_sum", "softmax", "average_pool2d")
 
 
-def _mismatch(choices: Sequence[TypeSpec], type: TensorType, constant: bool) -> str | None:
+Blocks = Callable[[TypeSpec], Shape]
+"""The block lengths that a format has for a value."""
+
+
+def _mismatch(choices: Sequence[TypeSpec], type: TensorType, constant: bool, blocks: Blocks) -> str | None:
     """Why no choice admits a value of this type; None where one does."""
     problems = []
     for spec in choices:
-        problem = _admits(spec, type)
+        problem = _admits(spec, type, blocks)
         if problem is None and spec.constant and not constant:
             problem = "must be a constant"
         if problem is None:
@@ -190,10 +200,14 @@ def _mismatch(choices: Sequence[TypeSpec], type: TensorType, constant: bool) -> 
     return "; or ".join(dict.fromkeys(problems))
 
 
-def _admits(spec: TypeSpec, type: TensorType) -> str | None:
+def _admits(spec: TypeSpec, type: TensorType, blocks: Blocks) -> str | None:
     elem = type.elem
     if isinstance(elem, Affine):
         return admits_affine(spec, elem)
+    if isinstance(elem, BlockFloat):
+        return admits_block(spec, type, elem, blocks(spec) if spec.kind == "block" else ())
+    if spec.kind == "block":
+        return f"must be block floating point with {spec.block_format.mantissa}-bit mantissas"
     if spec.kind != "scalar":
         return f"must be quantized ({' or '.join(spec.storages)} with scale and zero point)"
     if not isinstance(elem, Scalar) or elem.name not in spec.storages:

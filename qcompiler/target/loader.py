@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from qcompiler import numerics
 from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import OPS, SCALARS
+from qcompiler.numerics import BlockArithmetic
 from qcompiler.registry import Registry
 from qcompiler.target.descriptor import Descriptor
 from qcompiler.target.predicate import parse_condition
@@ -167,9 +168,14 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         name = next(n for n in descriptor.ops if not _resolves(descriptor, n))
         raise _broken(path, text, ["ops", name], str(error)) from error
     for name, resolved in rows.items():
+        of_blocks = any(spec.kind == "block" for spec in (resolved.operands[0].choices if resolved.operands else ()))
+        fitting = [
+            n for (op, n), cls in numerics.ARITHMETIC.items()
+            if op == name and issubclass(cls, BlockArithmetic) == of_blocks
+        ]
         if resolved.arithmetic is None:
-            if any(op == name for op, _ in numerics.ARITHMETIC):
-                known = ", ".join(n for op, n in numerics.ARITHMETIC if op == name)
+            if fitting:
+                known = ", ".join(fitting)
                 raise _broken(path, text, ["ops", name], "cites no arithmetic", f"add arithmetic = one of {known}")
             continue
         try:
@@ -177,7 +183,13 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         except QCompilerError as error:
             fix = error.fix or error.expected
             raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, fix) from error
-    for needed in ("quantize", "dequantize"):
+        if resolved.arithmetic.name not in fitting:
+            kind = "block floating point" if of_blocks else "affine types"
+            raise _broken(
+                path, text, ["ops", name, "arithmetic"], f"{resolved.arithmetic} is not an arithmetic of {kind}",
+                f"use one of {', '.join(fitting)}",
+            )
+    for needed in ("to_block", "from_block") if target.has_blocks else ("quantize", "dequantize"):
         if descriptor.fallback == "host" and needed not in rows:
             raise _broken(path, text, ["fallback"], f"the way to the host needs an op {needed!r}, which has no row")
     if any(r.out.choices[0].is_product for r in rows.values()) and "requantize" not in rows:

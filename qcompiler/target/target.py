@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from qcompiler.ir import SCALARS, Affine, Arithmetic, Fact, Op, Scalar
+from qcompiler.ir import SCALARS, Affine, Arithmetic, Fact, Node, Op, Scalar
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
 from qcompiler.target.predicate import Condition, parse_condition
 from qcompiler.target.type_expression import Operand, parse_operand
@@ -85,10 +85,29 @@ class Target:
     def result_type(self, row: Row) -> TypeSpec:
         """The format in which the result of a float op under ``row`` is held between kernels.
 
-        An accumulator is not held: it is requantized first.
+        An accumulator is not held: it is requantized or normalized first.
         """
         spec = row.out.choices[0]
-        return self.rows["requantize"].out.choices[0] if spec.is_product else spec
+        if spec.is_product:
+            return self.rows["requantize"].out.choices[0]
+        for conversion in ("normalize", "to_block"):
+            to = self.rows.get(conversion)
+            if to and to is not row and self.has_blocks and spec in to.operands[0].choices:
+                held = to.out.choices[0]
+                return spec if spec in to.out.choices else held
+        return spec
+
+    @cached_property
+    def has_blocks(self) -> bool:
+        """Whether its numbers are block floating point."""
+        return any(spec.kind == "block" for spec in self.descriptor.types.values())
+
+    def row_of(self, node: Node) -> Row | None:
+        """The row of a node of p'; an activation that limits block floating point keeps its op."""
+        row = self.rows.get(node.op.name)
+        if row is None and self.has_blocks and Fact.CLAMP in node.op.facts:
+            return self.rows.get("clamp")
+        return row
 
 
 def storages(spec: TypeSpec) -> list[Scalar]:

@@ -64,4 +64,4 @@ def _with_parameters(spec: TypeSpec, text: str) -> TypeSpec:
             changes[key] = int(value)
         else:
             raise ValueError(f"a type takes scale and zero_point, found {item!r}")
-    return TypeSpec.model_validate({**spec.model_dump(), **changes})
+    return TypeSpec.model_validate({**spec.model_dump(exclude_unset=True), **changes}) if changes else spec
