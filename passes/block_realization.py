@@ -66,7 +66,7 @@ class BlockRealization:
         operand = node.operands[0]
         array = constant_value(operand)
         if not op.is_calibrated:
-            raise QCompilerError("a value has no exponent yet", layer=node.layer, fix="run 'calibrate' before 'realize'")
+            raise QCompilerError("a value has no exponent yet", layer=node.layer, fix="run 'calibrate' first")
         if array is not None:
             return self.build(Constant.of(to_block(array, op.held)), elem=op.held.elem, origin=operand.origin)
         if operand not in self.values:

@@ -34,9 +34,9 @@ class FuseRequantize(Pass):
     """Form the kernels that hardware runs in one go.
 
     Two requantizes in a row become one, straight from the accumulator; ``quantize(dequantize(x))`` to the same type
-    vanishes; so do their counterparts of block floating point, normalize, ``to_block`` and ``from_block``. A contraction
-    or another computing op takes in the requantize or normalize and the clamp behind it as one ``fused`` node,
-    where the descriptor marks them with ``fuse``. Inner nodes keep their layers and origins.
+    vanishes. So it is with ``normalize``, ``to_block`` and ``from_block`` of block floating point. A contraction or
+    another computing op takes in what stands behind it, such as clamp and requantize, as one ``fused`` node, where
+    the descriptor marks that with ``fuse``. Inner nodes keep their layers and origins.
     """
 
     needs = Stage.INTEGER

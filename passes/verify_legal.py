@@ -13,6 +13,7 @@ from qcompiler.analysis.block_growth import missing_bits, result_bounds
 from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, BlockFloat, Constants, Graph, Node, Scalar, Value, verify
+from qcompiler.ir.scalar import F32
 from qcompiler.ops.block_conversion import FromBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
@@ -175,21 +176,35 @@ def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Viola
 
 
 def _check_real_numbers(target: Target, node: Node, outside: AbstractSet[Node]) -> None:
-    """Real numbers come from inputs and the host into quantize, and go from dequantize or constants to outputs and
-    the host.
+    """Real numbers come from inputs, the host and float accumulators, and go where the descriptor's rows take them.
+
+    What ``dequantize`` and ``from_block`` give goes to outputs and the host alone.
 
     Args:
-        target: for messages.
-        node: a node that the target runs.
+        target: the target.
+        node: a node that it runs.
         outside: the nodes that it does not run, the terminator among them.
     """
-    for value in node.operands:
-        if _is_real(value) and node.op.name not in ("quantize", "to_block"):
+    for index, value in enumerate(node.operands):
+        if _is_real(value) and not isinstance(node.op, Fused) and not _takes_real(target, node, index):
             raise _real_number(node, target, "an operand")
     for value in node.results:
-        to_outside = all(user in outside for user in value.users)
-        if _is_real(value) and not (isinstance(node.op, Dequantize | FromBlock | Constant) and to_outside):
-            raise _real_number(node, target, "a result")
+        if not _is_real(value):
+            continue
+        leaves = isinstance(node.op, Dequantize | FromBlock)
+        for user, index in value.uses:
+            if user not in outside and (leaves or not _takes_real(target, user, index)):
+                raise _real_number(node, target, "a result")
+
+
+def _takes_real(target: Target, node: Node, index: int) -> bool:
+    """Whether the descriptor lets a node take real numbers as this operand."""
+    if isinstance(node.op, Fused):
+        inside = node.op.body.inputs[index]
+        return all(_takes_real(target, user, i) for user, i in inside.uses)
+    row = target.row_of(node)
+    operand = row.operand(index) if row else None
+    return operand is not None and any(s.kind == "scalar" and F32.name in s.storages for s in operand.choices)
 
 
 def _is_real(value: Value) -> bool:

@@ -17,7 +17,7 @@ from qcompiler.ir.lexer import Tokens
 from qcompiler.ir.op import Op
 from qcompiler.ir.scalar import SCALARS
 from qcompiler.ir.type_text import read_type
-from qcompiler.ir.types import TensorType
+from qcompiler.ir.types import BlockFloat, TensorType
 
 _NO_CONSTANTS = (
     "text alone, as from a pipe or a file of several programs, has no constants beside it; "
@@ -121,6 +121,8 @@ class AttributeReader:
         tokens.expect(">")
         values = self.literal()
         try:
+            if isinstance(type.elem, BlockFloat):
+                raise TypeError("block floating point is a pair of arrays")
             return ConstantArray(np.array(values, type.storage.dtype).reshape(static_shape(type.shape)))
         except (ValueError, TypeError, OverflowError) as error:
             raise tokens.error(f"the numbers do not fit {type}: {error}", tokens.passed) from error

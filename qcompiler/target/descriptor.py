@@ -158,6 +158,9 @@ class Descriptor(Strict):
     """A target descriptor."""
 
     schema_version: Literal[1] = Field(alias="schema", description="version of this schema")
+    extends: str | None = Field(
+        None, description="a target, or a .toml file beside this one, whose entries hold where this file has none"
+    )
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what --target takes")
     summary: str = Field(description="one sentence")
     source: str = Field(description="the public source of the target's rules")

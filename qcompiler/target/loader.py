@@ -84,14 +84,8 @@ def read_descriptor(path: Path) -> Target:
     Raises:
         QCompilerError: the file is missing, is no TOML, or says something impossible; names file and line or key.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QCompilerError(f"cannot read target descriptor {path}: {error}") from error
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise QCompilerError(f"{path}: not a TOML file: {error}") from error
+    text, content = _read_file(path)
+    content = _with_base(content, path, (path,))
     try:
         descriptor = Descriptor.model_validate(content)
     except ValidationError as error:
@@ -101,6 +95,50 @@ def read_descriptor(path: Path) -> Target:
     target = Target(descriptor, str(path))
     _check_citations(target, path, text)
     return target
+
+
+def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a descriptor file, and what it says."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QCompilerError(f"cannot read target descriptor {path}: {error}") from error
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise QCompilerError(f"{path}: not a TOML file: {error}") from error
+
+
+def _with_base(content: dict[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """What a file says on top of the descriptor that it extends.
+
+    Tables such as ``[types]`` and ``[ops]`` are merged entry by entry; an entry of the file replaces that of the base.
+    """
+    base = content.get("extends")
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise QCompilerError(f"{path}: extends: must be the name of a target or the path of a .toml file")
+    if base.endswith(".toml"):
+        base_path = path.parent / base
+    elif base in TARGETS:
+        base_path = TARGETS[base]
+    else:
+        raise QCompilerError(
+            f"{path}: extends: unknown target {base!r}", expected="one of " + ", ".join(TARGETS),
+            fix=did_you_mean(base, TARGETS, most=3),
+        )
+    if base_path.resolve() in [p.resolve() for p in seen]:
+        raise QCompilerError(
+            f"{path}: extends: a descriptor cannot extend itself",
+            found=" -> ".join(p.name for p in (*seen, base_path)),
+        )
+    _, of_base = _read_file(base_path)
+    merged = _with_base(of_base, base_path, (*seen, base_path))
+    for key, value in content.items():
+        of_both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if of_both else value
+    return merged
 
 
 def _message(error: Any) -> str:

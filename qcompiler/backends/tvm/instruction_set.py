@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any, ClassVar, Self
 
-from qcompiler.backends.tvm.lanes import Expr
+from qcompiler.backends.tvm.lanes import Expr, convert, reinterpret, vector
 from qcompiler.registry import Registry
 
 
@@ -23,8 +23,10 @@ class InstructionSet(ABC):
         register_bytes: width of a vector register.
         registers: how many there are.
         activation: what a contraction's kernel multiplies: ``uint8``, ``int8`` or ``int16``.
-        weight: the format of packed weights: ``int8`` or ``int16``.
+        weight: the format of packed weights: ``int8`` or ``int16``. Where both are ``int16``, ``dot`` takes all of
+            their numbers, as that of ``wide`` does.
         group: products that one ``dot`` adds to each lane; both operands hold them side by side.
+        wide_group: the same for ``wide_dot``.
         temporaries: registers that a ``dot`` takes beside its operands.
         executed: whether this project's tests run its code; otherwise it is compiled and inspected only.
     """
@@ -39,6 +41,7 @@ class InstructionSet(ABC):
     activation: ClassVar[str] = "int16"
     weight: ClassVar[str] = "int16"
     group: ClassVar[int] = 1
+    wide_group: ClassVar[int] = 1
     temporaries: ClassVar[int] = 0
     executed: ClassVar[bool] = True
 
@@ -67,6 +70,17 @@ class InstructionSet(ABC):
         vars(made)["llvm_target"] = {**self.llvm_target, "mtriple": triple, **attributes}
         return made
 
+    @property
+    def wide(self) -> InstructionSet:
+        """The set as kernels see it that multiply numbers of 16 bits: its ``dot`` takes int16 x int16."""
+        if self.activation == self.weight == "int16":
+            return self
+        made: InstructionSet = copy(self)
+        vars(made).update(
+            name=f"{self.name}-wide", activation="int16", weight="int16", group=self.wide_group, dot=self.wide_dot
+        )
+        return made
+
     def dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
         """``accumulator[i] + sum over the group g of activations[i, g] * weights[i, g]``, exact in int32.
 
@@ -76,6 +90,22 @@ class InstructionSet(ABC):
             weights: ``lanes * group`` numbers in the format ``weight``.
         """
         raise NotImplementedError
+
+    def wide_dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+        """As ``dot``, of int16 x int16 and ``wide_group`` products a lane.
+
+        Sums that leave int32 wrap around. Sets whose ``dot`` takes bytes may do better than this one, which is right
+        on any processor.
+
+        Args:
+            accumulator: int32, ``lanes`` of them.
+            activations: int16, ``lanes * wide_group`` of them.
+            weights: int16, ``lanes * wide_group`` of them.
+        """
+        # Unsigned numbers wrap around; LLVM may assume that sums of signed ones do not.
+        signed, unsigned = (vector(dtype, self.lanes) for dtype in ("int32", "uint32"))
+        products = convert(activations, "int32") * convert(weights, "int32")
+        return reinterpret(signed, reinterpret(unsigned, accumulator) + reinterpret(unsigned, products))
 
     def pack_to_bytes(self, vectors: Sequence[Expr], dtype: str) -> Expr:
         """``4 * lanes`` int32 numbers, given as four vectors, saturated to 8 bits, in order.

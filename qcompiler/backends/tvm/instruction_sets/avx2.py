@@ -33,7 +33,7 @@ class Avx2(InstructionSet):
     temporaries = 1
 
     def dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
-        # Pairs of products stay below 2^17: activations are bytes, only their format is wider.
+        # A pair of products leaves int32 only where all four numbers are -32768, and wraps around like every sum here.
         return accumulator + call("llvm.x86.avx2.pmadd.wd", "int32x8", activations, weights)
 
     def pack_to_bytes(self, vectors: Sequence[Expr], dtype: str) -> Expr:

@@ -29,11 +29,15 @@ class Avx512Vnni(InstructionSet):
     activation = "uint8"
     weight = "int8"
     group = 4
+    wide_group = 2
 
     def dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
         return call(
             "llvm.x86.avx512.vpdpbusd.512", "int32x16", accumulator, reinterpret("int8x64", activations), weights
         )
+
+    def wide_dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+        return call("llvm.x86.avx512.vpdpwssd.512", "int32x16", accumulator, activations, weights)
 
     def pack_to_bytes(self, vectors: Sequence[Expr], dtype: str) -> Expr:
         # The instructions saturate and interleave within 128-bit parts; the permutation puts the parts in order.

@@ -21,6 +21,7 @@ class AvxVnni(Avx2):
     activation = "uint8"
     weight = "int8"
     group = 4
+    wide_group = 2
     temporaries = 0
     executed = False
 
@@ -29,3 +30,6 @@ class AvxVnni(Avx2):
         return call(
             "llvm.x86.avx512.vpdpbusd.256", "int32x8", accumulator, reinterpret("int8x32", activations), weights
         )
+
+    def wide_dot(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+        return call("llvm.x86.avx512.vpdpwssd.256", "int32x8", accumulator, activations, weights)
