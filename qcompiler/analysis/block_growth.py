@@ -61,7 +61,7 @@ def _reduction_bounds(op: Reduction | AveragePool2D, operand: TensorType, low: i
     count = op.count(operand.shape) if isinstance(op, Reduction) else op.kernel[0] * op.kernel[1]
     if op.name == "reduce_sum":
         return low * count, high * count
-    rule: ReciprocalMean = resolve(op, op.arithmetic)  # type: ignore[attr-defined]
+    rule: ReciprocalMean = resolve(op, getattr(op, "arithmetic", None))
     # Windows at the border have fewer values, and those with the fewest decide the places of all reciprocals.
     counts = np.array([count] if isinstance(op, Reduction) else range(1, count + 1), np.int64)
     largest = max(int((rule.reciprocals(counts[i:]) * counts[i:]).max()) for i in range(len(counts)))
@@ -89,7 +89,7 @@ def _sum_bounds(node: Node, outer: Mapping[Value, Value]) -> Bounds:
         columns = (a.reshape(-1, *a.shape[-2:]) for a in weight_columns(op, weights, length))
         lows: list[int] = []
         highs: list[int] = []
-        shared = all(b >= 1 and _covers(d, b) for d, b in zip(x.type.shape[1:], x_elem.blocks[1:], strict=True))
+        shared = all(_covers(d, b) for d, b in zip(x.type.shape[1:], x_elem.blocks[1:], strict=True))
         for mantissas, exponents in zip(*columns, strict=True):
             group = BlockOperand(mantissas, exponents)
             least, most = growth_bounds(group, length, x_elem.format, accumulator, shared)

@@ -98,8 +98,8 @@ class BlockFloat:
         format: widths, scale rule, rounding and overflow.
         blocks: block length in each dimension. No block spans several samples: along an axis with a free dimension it
             divides the number of rows that belong to one sample.
-        exponents: int32 where they are fixed in advance, on the block grid with length 1 for free dimensions, or one for
-            all blocks with length 1 everywhere; None where they are found at run time.
+        exponents: int32 where they are fixed in advance, on the block grid with length 1 for free dimensions, or one
+            for all blocks with length 1 everywhere; None where they are found at run time.
     """
 
     format: BlockFormat

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,28 @@ class _BlockDots:
         row = right[..., block if right.shape[-2] > 1 else 0, :].astype(np.int64)
         return column[..., :, None] + row[..., None, :]
 
+    @cached_property
+    def scaled(self) -> tuple[Integers, Integers]:
+        """Both operands times the powers of two of their blocks.
+
+        Products of a pair of blocks are multiples of one power of two, so that their sum is exact like that of the
+        mantissas: in float32 where no product is subnormal and no sum overflows, in float64 always.
+        """
+        spans = [_exponent_span(operand) for operand in (self.x, self.w)]
+        low, high = (sum(span[i] for span in spans) for i in (0, 1))
+        fits = self.bound < _FLOAT32_EXACT and low >= -126 and high + 24 <= 127 and min(s[0] for s in spans) >= -126
+        carrier = np.float32 if fits else np.float64
+        return (
+            np.ldexp(self.x.mantissas.astype(carrier), self._each(self.x.exponents, -1)),
+            np.ldexp(self.w.mantissas.astype(carrier), self._each(self.w.exponents, -2)),
+        )
+
+    def _each(self, exponents: Integers, axis: int) -> Integers:
+        """Exponents of blocks as those of values along the reduction."""
+        if exponents.shape[axis] == 1:
+            return exponents
+        return np.repeat(exponents, self.length, axis).take(range(self.terms), axis)
+
     def check_width(self, fraction: int) -> None:
         """Refuse dots that do not fit 62 bits with this many places below them."""
         if self.bound << fraction >= LIMIT:
@@ -189,8 +212,7 @@ class _BlockDots:
     def float32(self, block: int) -> Float32:
         """The dots with their exponents, rounded to float32 once, half to even."""
         if self.exact:
-            wide = self._multiply(self.left, self.right, block).astype(np.float64)
-            direct: Float32 = np.ldexp(wide, self.exponents(block)).astype(np.float32)
+            direct: Float32 = self._multiply(*self.scaled, block).astype(np.float32, copy=False)
             return direct
         high, low = self._wide(block)
         # At most 52 bits are kept, so that float64 is exact; the last one is set where something is left out, which
@@ -217,6 +239,12 @@ class _BlockDots:
         part = slice(block * self.length, (block + 1) * self.length)
         product: Integers = a[..., part] @ b[..., part, :]
         return product
+
+
+def _exponent_span(operand: BlockOperand) -> tuple[int, int]:
+    """Smallest and largest exponent; that of padding, which is far below every other, does not count."""
+    known = operand.exponents[operand.exponents > -(1 << 16)]
+    return (int(known.min()), int(known.max())) if known.size else (0, 0)
 
 
 def _halves(mantissas: Integers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

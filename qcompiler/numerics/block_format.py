@@ -70,8 +70,8 @@ class BlockFormat:
       magnitude belongs to a negative power of two alone, which two's complement holds in one bit less.
 
     Attributes:
-        mantissa: bits of the mantissa, sign included, 2 to 62; operands of contractions have at most 33. For floating-point elements, bits of the element
-            counted in its smallest step.
+        mantissa: bits of the mantissa, sign included, 2 to 62; operands of contractions have at most 33. For
+            floating-point elements, bits of the element counted in its smallest step.
         exponent: bits of the exponent, 2 to 16.
         representation: ``twos-complement`` or ``sign-magnitude``.
         symmetric: whether two's complement leaves out its smallest integer, as sign-magnitude always does.

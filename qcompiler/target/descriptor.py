@@ -59,19 +59,20 @@ class TypeSpec(Strict):
         [], description="machine format, or several to choose from: i8, u8, i32, f32, ...; block types have none"
     )
     blocks: Literal["tensor", "channel", "element"] | Annotated[int, Field(ge=1)] = Field(
-        "tensor", description="affine: one scale for the tensor, or one for each output channel. block: one exponent for "
-        "each sample of the tensor, for each element, or for a number of values along the reduction, else the last axis"
+        "tensor", description="affine: one scale for the tensor, or one for each output channel. block: one exponent "
+        "for each sample of the tensor, for each element, or for a number of values along the reduction, else along "
+        "the last axis"
     )
     zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
     range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
     scale: Literal["free", "product(0,1)", "floor", "no-overflow", "headroom"] | Annotated[float, Field(gt=0)] = Field(
-        "free", description="affine: 'free', calibration chooses; 'product(0,1)', that of the operands; a number, fixed. "
-        "block: the scale rule, 'floor' where not given"
+        "free", description="affine: 'free', calibration chooses; 'product(0,1)', that of the operands; a number, "
+        "fixed. block: the scale rule, 'floor' where not given"
     )
     constant: bool = Field(False, description="the operand must be known at compile time")
     mantissa: int | None = Field(None, description="block: bits of a mantissa, sign included")
     exponent: int = Field(8, description="block: bits of an exponent")
-    mx: str | None = Field(None, description="block: element of an OCP MX format, which sets widths, ranges and rounding")
+    mx: str | None = Field(None, description="block: element of an OCP MX format, which sets widths and ranges")
     representation: Literal["twos-complement", "sign-magnitude"] = Field("twos-complement", description="block")
     symmetric: bool = Field(False, description="block: leaves out the smallest integer of two's complement")
     guard: int = Field(0, description="block: bits that the scale rule 'headroom' leaves free")
@@ -98,7 +99,8 @@ class TypeSpec(Strict):
             if name in self.model_fields_set:
                 raise ValueError(f"{name!r} belongs to types of kind 'affine'")
         if self.blocks == "channel" or not (self.scale == "free" or self.scale in SCALE_RULES):
-            raise ValueError(f"a type of kind 'block' has no {'blocks' if self.blocks == 'channel' else 'scale'} like this")
+            wrong = "blocks" if self.blocks == "channel" else "scale"
+            raise ValueError(f"a type of kind 'block' has no {wrong} {getattr(self, wrong)!r}")
         if (self.mantissa is None) == (self.mx is None):
             raise ValueError("a type of kind 'block' needs 'mantissa', or 'mx'")
         try:

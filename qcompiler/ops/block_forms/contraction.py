@@ -190,8 +190,7 @@ def weight_columns(op: Any, w: Tensor, length: int) -> tuple[Array, Array]:
     axis = _reduced_axis(op, w.type.rank)
     exponents = _along(w, axis, length)
     if not isinstance(op, Conv2DBase):
-        both = w.data, exponents
-        return (both[0].swapaxes(-1, -2), both[1].swapaxes(-1, -2)) if op.transpose_b else both  # type: ignore[attr-defined]
+        return (w.data.swapaxes(-1, -2), exponents.swapaxes(-1, -2)) if op.transpose_b else (w.data, exponents)
 
     def columns(array: Array, fill_to: int) -> Array:
         flipped = op.as_convolution(np.zeros((1, 1, 1, op.groups), np.int8), array, 0)[1]
