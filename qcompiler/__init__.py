@@ -9,11 +9,15 @@ from qcompiler.errors import QCompilerError
 
 if TYPE_CHECKING:
     from qcompiler.compilation import compile
+    from qcompiler.ir import BlockArray
     from qcompiler.program import Program, load
 
-__all__ = ["Program", "QCompilerError", "compile", "load"]
+__all__ = ["BlockArray", "Program", "QCompilerError", "compile", "load"]
 
-_HOMES = {"Program": "qcompiler.program", "compile": "qcompiler.compilation", "load": "qcompiler.program"}
+_HOMES = {
+    "BlockArray": "qcompiler.ir", "Program": "qcompiler.program", "compile": "qcompiler.compilation",
+    "load": "qcompiler.program",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler import numerics
+from qcompiler.analysis.real_numbers import real_numbers
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Fact, Graph, Node, Original, Tensor, Value, walk
+from qcompiler.ir import Affine, BlockFloat, Fact, Graph, Node, Original, Tensor, Value, walk
 from qcompiler.ops.binary import Add
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.fused import bound_symbols
 from qcompiler.ops.normalization import BatchNorm
@@ -66,7 +67,7 @@ def activations(graph: Graph) -> dict[str, Value]:
         if isinstance(node.op, Constant):
             continue
         for value in node.results:
-            is_real = isinstance(value.type.elem, Affine) or value.type.storage.is_float
+            is_real = is_quantized(value) or value.type.storage.is_float
             if isinstance(value.origin, Original) and is_real:
                 found[value.origin.name] = value
     return found
@@ -212,7 +213,7 @@ def run_values(program: Graph, values: Sequence[Value], feeds: Mapping[str, Arra
     Raises:
         QCompilerError: the feeds do not fit the program, or it cannot be run.
     """
-    is_float = not any(isinstance(v.type.elem, Affine) for v in (*program.inputs, *_results(program)))
+    is_float = not any(map(is_quantized, (*program.inputs, *_results(program))))
     if is_float and all(v.producer is None or v.producer.graph is program for v in values):
         arrays = FloatSession(program, list(values)).run(feeds)
         return {value: Tensor(value.type, array) for value, array in zip(values, arrays, strict=True)}
@@ -232,10 +233,9 @@ def _results(program: Graph) -> Iterator[Value]:
         yield from node.results
 
 
-def real_numbers(tensor: Tensor) -> Array:
-    """The real numbers that a tensor stands for."""
-    is_quantized = isinstance(tensor.type.elem, Affine)
-    return numerics.dequantize(tensor.data, parameters(tensor.type)) if is_quantized else tensor.data
+def is_quantized(value: Value) -> bool:
+    """Whether a value is held as integers that stand for real numbers."""
+    return isinstance(value.type.elem, Affine | BlockFloat)
 
 
 def check_float_original(original: Graph, program: Graph, fix: str) -> None:
@@ -250,7 +250,7 @@ def check_float_original(original: Graph, program: Graph, fix: str) -> None:
         QCompilerError: ``original`` is not float, or has other inputs.
     """
     for node in walk(original):
-        if isinstance(node.op, FakeQuant) or any(isinstance(v.type.elem, Affine) for v in node.results):
+        if isinstance(node.op, FakeQuant | FakeBlock) or any(map(is_quantized, node.results)):
             raise QCompilerError(
                 "the program to compare with is not float", layer=node.layer or None, found=node.op.name, fix=fix
             )

@@ -8,10 +8,10 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from qcompiler.analysis.boundary import before_dequantize, behind_quantize
 from qcompiler.analysis.cost import Coverage, measure_coverage
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, Graph, Tensor, Value, read_program, write_program
+from qcompiler.ir import Affine, BlockFloat, Graph, Stored, Tensor, Value, read_program, write_program
 from qcompiler.native_code import NO_NATIVE_CODE, NativeCode, build_native_code
 from qcompiler.pipeline import Progress, silent
 
@@ -81,24 +81,34 @@ class Program:
         if "warnings" in self.figures:
             self.figures["warnings"] = list(self.warnings)
 
+    @overload
     def run(
-        self,
-        inputs: Mapping[str, Array] | Array,
-        quantized: bool = False,
-        backend: str | None = None,
+        self, inputs: Mapping[str, Array] | Array, quantized: Literal[False] = False, backend: str | None = None,
         threads: int = 1,
-    ) -> dict[str, Array]:
+    ) -> dict[str, Array]: ...
+
+    @overload
+    def run(
+        self, inputs: Mapping[str, Array] | Array, quantized: bool, backend: str | None = None, threads: int = 1
+    ) -> dict[str, Any]: ...
+
+    def run(
+        self, inputs: Mapping[str, Array] | Array, quantized: bool = False, backend: str | None = None, threads: int = 1
+    ) -> dict[str, Any]:
         """Run any number of samples.
 
         Args:
             inputs: an array for each input, samples along the first axis; or one array for a program with one input.
-            quantized: return the stored integers instead of the real numbers that they stand for.
+            quantized: return what the target stores instead of the real numbers that it stands for: an array of
+                integers, or for block floating point a :class:`~qcompiler.ir.BlockArray`, the pair of ``mantissas``
+                and ``exponents`` (int32, on the grid of blocks).
             backend: "reference", the numpy interpreter; "native", compiled code; None takes native code where the
                 program has some. Both compute the same bits.
             threads: how many run native code.
 
         Returns:
-            Outputs by name, samples along the first axis.
+            Outputs by name, samples along the first axis. Blocks lie within one run of a program with a fixed batch:
+            where they span its samples, each run begins with blocks of its own.
 
         Raises:
             QCompilerError: an input is missing, or of the wrong type or shape, or holds NaN; an unknown backend, or
@@ -114,18 +124,18 @@ class Program:
         if native is not None and native.runs_any_batch:
             return native.run(feeds, quantized, threads)
         if native is not None:
-            return run_in_batches(self.graph, feeds, lambda part: native.run(part, quantized, threads))
-        return run_in_batches(self.graph, feeds, lambda part: self._run_once(part, quantized))
+            return dict(run_in_batches(self.graph, feeds, lambda part: native.run(part, quantized, threads)))
+        return dict(run_in_batches(self.graph, feeds, lambda part: self._run_once(part, quantized)))
 
-    def _run_once(self, feeds: Mapping[str, Array], quantized: bool) -> dict[str, Array]:
+    def _run_once(self, feeds: Mapping[str, Array], quantized: bool) -> Mapping[str, Stored]:
         if not quantized:
             return reference.run(self.graph, feeds)
         wanted = {o.name: before_dequantize(o.value) for o in self.graph.outputs}
-        found = dict.fromkeys(wanted.values(), np.zeros(0))
+        found: dict[Value, Stored] = dict.fromkeys(wanted.values(), np.zeros(0))
 
         def observe(value: Value, tensor: Tensor) -> None:
             if value in found:
-                found[value] = tensor.data
+                found[value] = tensor.stored
 
         reference.run(self.graph, feeds, observe)
         return {name: found[value] for name, value in wanted.items()}
@@ -301,6 +311,11 @@ def _boundary(name: str, value: Value) -> dict[str, Any]:
     if isinstance(elem, Affine):
         entry["quantized"] = {
             "storage": elem.storage.name, "scale": float(elem.scale.array), "zero_point": int(elem.zero_point.array),
+        }
+    elif isinstance(elem, BlockFloat):
+        entry["quantized"] = {
+            "storage": elem.storage.name, "format": asdict(elem.format), "blocks": list(elem.blocks),
+            "exponents": None if elem.exponents is None else elem.exponents.array.tolist(),
         }
     return entry
 

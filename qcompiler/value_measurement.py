@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.real_numbers import real_numbers
 from qcompiler.analysis.value_description import HeldNumbers, held_numbers
 from qcompiler.backends.ort import FloatSession
 from qcompiler.calibration.data import CalibrationData
@@ -19,7 +20,6 @@ from qcompiler.compare import (
     compare,
     in_original_terms,
     is_limited,
-    real_numbers,
     run_values,
     sqnr_db,
     within_range,

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.analysis.sample_order import samples_in_order
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, SymbolicDim, Value, walk
+from qcompiler.ir import BlockArray, BlockFloat, Graph, Output, Stored, SymbolicDim, Value, walk
 from qcompiler.ir.dimension import sample_elements
 from qcompiler.ops.constant import constant_value
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
-Run = Callable[[Feeds], dict[str, Array]]
+Outputs = Mapping[str, Stored]
+Run = Callable[[Feeds], Outputs]
 
 _RUN_BYTES = 24 << 20
 """Samples run at a time are as many as keep the largest value below this."""
 
 
-def run_in_batches(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
+def run_in_batches(graph: Graph, feeds: Feeds, run: Run) -> Outputs:
     """Run a program on all samples, a few at a time where its outputs allow that.
 
     A program with a free batch is cut if every output has the samples along its first axis, one after the other. A
@@ -31,10 +34,11 @@ def run_in_batches(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     Args:
         graph: the program.
         feeds: checked inputs, samples along the first axis.
-        run: runs the program once.
+        run: runs the program once; an output is an array, or mantissas and exponents.
 
     Returns:
-        Outputs by name, samples along the first axis.
+        Outputs by name, samples along the first axis; exponents of the runs stand one after the other, as the
+        mantissas do.
 
     Raises:
         QCompilerError: inputs with different numbers of samples, or a number that the program's outputs do not allow.
@@ -44,7 +48,7 @@ def run_in_batches(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
     return _run_fixed(graph, feeds, run)
 
 
-def _run_free(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
+def _run_free(graph: Graph, feeds: Feeds, run: Run) -> Outputs:
     batched = [v.name for v in graph.inputs if v.type.carries_batch]
     counts = {name: len(feeds[name]) for name in batched}
     if len(set(counts.values())) > 1:
@@ -68,7 +72,7 @@ def _samples_at_a_time(graph: Graph) -> int:
     return max(1, min(64, _RUN_BYTES // (8 * largest)))
 
 
-def _run_fixed(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
+def _run_fixed(graph: Graph, feeds: Feeds, run: Run) -> Outputs:
     rows = {v.name: fixed_rows(v) for v in graph.inputs if v.type.shape}
     runs = {name: len(feeds[name]) / count for name, count in rows.items()}
     if all(r == 1 for r in runs.values()):
@@ -90,9 +94,23 @@ def _run_fixed(graph: Graph, feeds: Feeds, run: Run) -> dict[str, Array]:
         for start in range(0, max(count, 1), step)
     ]
     return {
-        name: array[:count] if constant_value(output.value) is None else array
-        for (name, array), output in zip(_joined(graph, parts).items(), graph.outputs, strict=True)
+        name: _first_rows(output, stored, count, step) if constant_value(output.value) is None else stored
+        for (name, stored), output in zip(_joined(graph, parts).items(), graph.outputs, strict=True)
     }
+
+
+def _first_rows(output: Output, stored: Stored, count: int, step: int) -> Stored:
+    """The rows of ``count`` samples in what runs of ``step`` samples gave."""
+    if not isinstance(stored, BlockArray):
+        return stored[:count]
+    elem = before_dequantize(output.value).type.elem
+    assert isinstance(elem, BlockFloat)
+    length = elem.blocks[0]
+    assert isinstance(length, int)
+    # Blocks begin anew with each run.
+    full, rest = divmod(count, step)
+    exponents = full * math.ceil(step / length) + math.ceil(rest / length)
+    return BlockArray(stored.mantissas[:count], stored.exponents[:exponents])
 
 
 def _filled(rows: Array, count: int) -> Array:
@@ -101,13 +119,21 @@ def _filled(rows: Array, count: int) -> Array:
     return np.concatenate([rows, np.repeat(last, count - len(rows), 0)]) if len(rows) < count else rows
 
 
-def _joined(graph: Graph, parts: list[dict[str, Array]]) -> dict[str, Array]:
+def _joined(graph: Graph, parts: list[Outputs]) -> Outputs:
     if len(parts) == 1:
         return parts[0]
     return {
-        o.name: np.concatenate([p[o.name] for p in parts]) if constant_value(o.value) is None else parts[0][o.name]
+        o.name: _rows([p[o.name] for p in parts]) if constant_value(o.value) is None else parts[0][o.name]
         for o in graph.outputs
     }
+
+
+def _rows(parts: Sequence[Stored]) -> Stored:
+    """What several runs gave, one after the other along the first axis."""
+    blocks = [part for part in parts if isinstance(part, BlockArray)]
+    if blocks:
+        return BlockArray(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))
+    return np.concatenate([part for part in parts if not isinstance(part, BlockArray)])
 
 
 def takes_samples(value: Value, shape: tuple[int, ...]) -> bool:

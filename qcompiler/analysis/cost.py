@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qcompiler.ir import Graph, walk
+from qcompiler.ir import BlockFloat, ConstantArray, Graph, TensorType, walk
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.fused import Fused
 from qcompiler.target import is_host_node
@@ -55,13 +56,33 @@ def count_ops(graph: Graph) -> dict[str, int]:
 
 
 def constant_bytes(graph: Graph) -> int:
-    """Bytes of all constants: weights, biases, tables, and the multipliers and shifts of arithmetic."""
+    """Bytes of all constants: weights, biases, tables, and the multipliers and shifts of arithmetic.
+
+    Integers and floats take whole bytes each, and so do exponents of blocks. Mantissas lie packed.
+    """
     total = 0
     for node in walk(graph):
         if isinstance(node.op, Constant):
-            total += node.op.value.array.size * math.ceil(node.result.type.storage.bits / 8)
+            total += _stored_bytes(node.op, node.result.type)
             continue
         for value in node.op.attributes().values():
             arrays = value.values() if isinstance(value, Mapping) else [value]
-            total += sum(getattr(getattr(a, "array", None), "nbytes", 0) for a in arrays)
+            total += sum(a.array.nbytes for a in arrays if isinstance(a, ConstantArray))
     return total
+
+
+def _stored_bytes(op: Constant, type: TensorType) -> int:
+    size, elem = op.value.array.size, type.elem
+    if not isinstance(elem, BlockFloat):
+        return size * math.ceil(type.storage.bits / 8)
+    exponents = op.exponents.array.size if op.exponents is not None else 0
+    return math.ceil(size * mantissa_bits(elem.format) / 8) + exponents * math.ceil(elem.format.exponent / 8)
+
+
+def mantissa_bits(block_format: BlockFormat) -> int:
+    """Bits in which a mantissa is stored; those of the floating-point element of MX formats."""
+    if block_format.element == "integer":
+        return block_format.mantissa
+    # OCP names elements by their exponent and mantissa bits, the sign aside: e4m3 has 8.
+    exponent, mantissa = block_format.element[1:].split("m")
+    return 1 + int(exponent) + int(mantissa)

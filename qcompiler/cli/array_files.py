@@ -15,6 +15,8 @@ from qcompiler.errors import QCompilerError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qcompiler.ir import Stored
+
     Array = NDArray[Any]
 
 
@@ -50,6 +52,25 @@ def check_output_file(path: Path) -> None:
             f"output {str(path)!r} is not writable", expected="a folder that exists and may be written",
             found=str(path.parent),
         )
+
+
+def named_arrays(outputs: Mapping[str, Stored]) -> dict[str, Array]:
+    """A program's outputs as plain arrays: block floating point as ``NAME.mantissas`` and ``NAME.exponents``.
+
+    Raises:
+        QCompilerError: two arrays have one name.
+    """
+    from qcompiler.ir import BlockArray
+
+    arrays: dict[str, Array] = {}
+    for name, stored in outputs.items():
+        is_pair = isinstance(stored, BlockArray)
+        named = [(f"{name}.{part}", array) for part, array in stored._asdict().items()] if is_pair else [(name, stored)]
+        for key, array in named:
+            if key in arrays:
+                raise QCompilerError(f"two arrays of the outputs are called {key!r}", fix="rename an output of the model")
+            arrays[key] = array
+    return arrays
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -18,7 +18,12 @@ def run_command(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="Y.npz", help="File for the outputs.")],
     quantized: Annotated[
-        bool, typer.Option("--quantized", help="Write the stored integers, not the real numbers they stand for.")
+        bool,
+        typer.Option(
+            "--quantized",
+            help="Write the stored integers, not the real numbers they stand for; of block floating point "
+            "NAME.mantissas and NAME.exponents.",
+        ),
     ] = False,
     backend: Annotated[
         str | None,
@@ -30,7 +35,7 @@ def run_command(
     threads: ThreadsOption = 1,
 ) -> None:
     """Run a compiled program on any number of samples."""
-    from qcompiler.cli.array_files import check_output_file, read_arrays, write_arrays
+    from qcompiler.cli.array_files import check_output_file, named_arrays, read_arrays, write_arrays
     from qcompiler.cli.terminal import print_table
     from qcompiler.program import load
 
@@ -40,7 +45,7 @@ def run_command(
     if isinstance(inputs, dict) and len(inputs) == len(program.graph.inputs) == 1:
         # As for calibration data: the only array is for the only input, whatever its name.
         inputs = next(iter(inputs.values()))
-    outputs = program.run(inputs, quantized=quantized, backend=backend, threads=threads)
+    outputs = named_arrays(program.run(inputs, quantized=quantized, backend=backend, threads=threads))
     write_arrays(output, outputs)
     print_table(
         [(name, str(array.dtype), "x".join(map(str, array.shape)) or "scalar") for name, array in outputs.items()],

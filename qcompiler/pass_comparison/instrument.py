@@ -168,11 +168,25 @@ def _movement(before: Held, after: Held, becomes_integer: bool) -> tuple[bool, I
     if becomes_integer:
         return after.sqnr_db < FLOAT_NOISE_DB and before.sqnr_db - after.sqnr_db >= LOSS_DB, None
     if before.form == after.form and before.stored is not None and after.stored is not None:
-        difference = np.abs(after.stored.astype(np.int64) - before.stored)
-        count = int(np.count_nonzero(difference))
-        return count > 0, IntegerChange(count, difference.size, int(difference.max(initial=0)))
+        change = _integer_change(before, after)
+        return change.count > 0, change
     # Not "less than": what is no number has moved.
     return not agreement_db(before.real, after.real) >= FLOAT_NOISE_DB, None
+
+
+def _integer_change(before: Held, after: Held) -> IntegerChange:
+    """How the stored numbers of a value changed that is held in one type at both stages."""
+    assert before.stored is not None
+    assert after.stored is not None
+    differs, steps = before.stored != after.stored, after.stored.astype(np.int64)
+    if before.exponents is not None and after.exponents is not None:
+        differs = differs | (before.exponents != after.exponents)
+        moved = np.ldexp(after.stored.astype(np.float64), (after.exponents - before.exponents).astype(np.int32))
+        # Within a block whose exponent fell, numbers move by parts of the steps that they had.
+        steps = np.clip(np.ceil(np.abs(moved - before.stored)), 0, _MOST_STEPS).astype(np.int64)
+    else:
+        steps = np.abs(steps - before.stored)
+    return IntegerChange(int(np.count_nonzero(differs)), differs.size, int(steps.max(initial=0)))
 
 
 def _layers(step: Step, uncompared: Mapping[Value, Step]) -> Loc:

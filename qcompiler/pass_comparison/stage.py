@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.compare import in_original_terms, is_limited, real_numbers, run_values, sqnr_db, within_range
-from qcompiler.ir import Affine, Graph, Original, Scalar, Tensor, Value
+from qcompiler.analysis.real_numbers import real_numbers
+from qcompiler.compare import in_original_terms, is_limited, is_quantized, run_values, sqnr_db, within_range
+from qcompiler.ir import BlockFloat, Graph, Original, Scalar, Tensor, Value
 from qcompiler.ir.node import Loc
+from qcompiler.numerics.block_conversion import spread
+from qcompiler.ops.block_conversion import FakeBlock, FromBlock
+from qcompiler.ops.block_values import blocks_of
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import Dequantize, FakeQuant
 
@@ -34,7 +38,7 @@ class Key:
 
     Attributes:
         name: name of the original value.
-        form: how the value is held: its affine type and factor, or what kind of real number it is.
+        form: how the value is held: its quantized type and factor, or what kind of real number it is.
     """
 
     name: str
@@ -48,7 +52,8 @@ class Held:
     Attributes:
         form: how the value is held, see :class:`Key`.
         real: the real numbers, with the original's factors.
-        stored: the stored integers; None for float values.
+        stored: the stored integers, of block floating point the mantissas; None for float values.
+        exponents: of block floating point that of each mantissa; None for other values.
         sqnr_db: SQNR to ``target``.
         target: the original's numbers; within ``limits`` where there are any.
         limits: the range in which the value is held because the activation behind it keeps no more; None for others.
@@ -57,6 +62,7 @@ class Held:
     form: Hashable
     real: Array
     stored: Array | None
+    exponents: Array | None
     sqnr_db: float
     target: Array
     limits: tuple[float, float] | None
@@ -114,10 +120,10 @@ def kind_of(graph: Graph) -> Kind:
     """What the program computes with."""
     kind = Kind.FLOAT
     for step in steps(graph):
-        if isinstance(step.value.type.elem, Affine):
+        if is_quantized(step.value):
             return Kind.INTEGER
         op = step.value.producer.op if step.value.producer else None
-        if isinstance(op, FakeQuant) and op.is_calibrated:
+        if isinstance(op, FakeQuant | FakeBlock) and op.is_calibrated:
             kind = Kind.SIMULATED
     return kind
 
@@ -137,14 +143,13 @@ def _key(value: Value, kind: Kind) -> Key | None:
     origin, elem = value.origin, value.type.elem
     if not isinstance(origin, Original):
         return None
-    if isinstance(elem, Affine):
-        return Key(origin.name, (elem, origin.factor))
     if not isinstance(elem, Scalar):
-        return None
+        return Key(origin.name, (elem, origin.factor))
     if elem.is_float:
         op = value.producer.op if value.producer else None
         # Before and behind a rounding the same original has other numbers.
-        return Key(origin.name, op.name if isinstance(op, FakeQuant | Dequantize) else "float")
+        is_rounding = isinstance(op, FakeQuant | FakeBlock | Dequantize | FromBlock)
+        return Key(origin.name, op.name if is_rounding else "float")
     # In float programs an index may flip with the last bit of what it is computed from.
     return Key(origin.name, elem) if kind is Kind.INTEGER else None
 
@@ -183,13 +188,25 @@ def _held(key: Key, value: Value, tensor: Tensor, expected: Array) -> Held:
         low, high = within_range(value, np.array([-np.inf, np.inf]))
         limits = (float(low), float(high))
     target = expected if limits is None else np.clip(expected, *limits)
-    stored = None
-    if tensor.data.dtype.kind in "iu":
-        origin = value.origin
-        assert isinstance(origin, Original)
-        unscaled = Value(value.type, Original(origin.name, origin.permutation))
-        stored = in_original_terms(unscaled, tensor.data).reshape(expected.shape)
-    return Held(key.form, real, stored, agreement_db(target, real), target, limits)
+    stored, exponents = (
+        None if array is None else _in_original_order(value, array).reshape(expected.shape)
+        for array in _stored_arrays(tensor)
+    )
+    return Held(key.form, real, stored, exponents, agreement_db(target, real), target, limits)
+
+
+def _stored_arrays(tensor: Tensor) -> tuple[Array | None, Array | None]:
+    """The stored integers of a tensor and, of block floating point, the exponent of each; None where it has none."""
+    if not isinstance(tensor.type.elem, BlockFloat):
+        return tensor.data if tensor.data.dtype.kind in "iu" else None, None
+    mantissas, exponents = tensor.block
+    return mantissas, np.broadcast_to(spread(exponents, mantissas.shape, blocks_of(tensor.type)), mantissas.shape)
+
+
+def _in_original_order(value: Value, array: Array) -> Array:
+    origin = value.origin
+    assert isinstance(origin, Original)
+    return in_original_terms(Value(value.type, Original(origin.name, origin.permutation)), array)
 
 
 def agreement_db(before: Array, after: Array) -> float:

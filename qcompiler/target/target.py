@@ -93,8 +93,7 @@ class Target:
         for conversion in ("normalize", "to_block"):
             to = self.rows.get(conversion)
             if to and to is not row and self.has_blocks and spec in to.operands[0].choices:
-                held = to.out.choices[0]
-                return spec if spec in to.out.choices else held
+                return to.out.choices[0]
         return spec
 
     @cached_property
