@@ -20,6 +20,8 @@ from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
 from qcompiler.ir import Graph, Node, clone, read_program, verify, walk
 from qcompiler.native_code import NO_NATIVE_CODE, check_instruction_set
+from qcompiler.ops.block_conversion import FakeBlock
+from qcompiler.ops.block_values import block_float
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
@@ -41,7 +43,7 @@ _FLOAT32_NOISE = 1e-6
 
 @dataclass(frozen=True)
 class FloatCheck:
-    """SQNR in dB against the imported model: of the simulation with every fake_quant bypassed, and with 32 bits."""
+    """SQNR in dB against the imported model: of the simulation with all rounding bypassed, and with 32 bits."""
 
     bypassed_db: float
     wide_db: float
@@ -206,7 +208,8 @@ def _check_simulation(calibrated: Graph, reference: _FloatReference) -> FloatChe
     """The float sanity check of a calibrated program.
 
     Raises:
-        QCompilerError: with every fake_quant bypassed, or set to 32 bits, it does not compute what the model does.
+        QCompilerError: with every fake_quant and fake_block bypassed, or set to 32 bits, it does not compute what the
+            model does.
     """
     feeds, expected = reference.feeds, reference.outputs
     # Where large values cancel, what remains is rounding noise of float32 at their magnitude.
@@ -231,8 +234,12 @@ def _check_simulation(calibrated: Graph, reference: _FloatReference) -> FloatChe
 
 
 def _largest_value(node: Node) -> float:
-    """The largest magnitude that a calibrated fake_quant represents; 0 for other nodes."""
+    """The largest magnitude that a node is calibrated to represent; 0 for nodes that no calibration limits."""
     op = node.op
+    if isinstance(op, FakeBlock):
+        elem = block_float(op.held)
+        exponents = elem.exponents
+        return 0.0 if exponents is None else float(np.ldexp(float(elem.format.largest), exponents.array.max()))
     if not isinstance(op, FakeQuant) or op.scale is None:
         return 0.0
     return float(op.scale.array.max()) * (op.qmax - op.qmin)
@@ -318,7 +325,7 @@ def _figures(
 
 
 def _run(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
-    if any(isinstance(node.op, FakeQuant) for node in program.graph.nodes):
+    if any(isinstance(node.op, FakeQuant | FakeBlock) for node in program.graph.nodes):
         return FloatSession(program.graph).run(feeds)
     return list(program.run(feeds).values())
 

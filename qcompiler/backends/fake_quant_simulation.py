@@ -1,4 +1,4 @@
-"""What a fake_quant computes in a simulation: the grid it rounds to, and which ones are left out."""
+"""What fake_quant and fake_block compute in a simulation: the numbers they round to, and which ones are left out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.ir import Node, Original, Shape, Value
+from qcompiler.ir import BlockFloat, ConstantArray, Node, Original, Shape, TensorType, Value
 from qcompiler.ir.types import spread_blocks
+from qcompiler.numerics.block_format import BlockFormat
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.quantization import FakeQuant
 
 Array = NDArray[Any]
@@ -20,7 +22,7 @@ _FLOAT32_INTEGERS = 1 << 24
 
 @dataclass(frozen=True)
 class Bypass:
-    """Which fake_quant nodes act as the identity.
+    """Which fake_quant and fake_block nodes act as the identity.
 
     Attributes:
         weights: those whose operand is a constant.
@@ -33,12 +35,18 @@ class Bypass:
     names: frozenset[str] = frozenset()
 
     def covers(self, node: Node) -> bool:
-        """Whether the fake_quant ``node`` acts as the identity."""
+        """Whether the fake_quant or fake_block ``node`` acts as the identity."""
         (operand,) = node.operands
         of_constant = operand.producer is not None and operand.producer.op.name == "constant"
         if self.weights if of_constant else self.activations:
             return True
         return any(_original_name(value) in self.names for value in (operand, node.result))
+
+
+def is_identity(node: Node, bypass: Bypass) -> bool:
+    """Whether a node is a fake_quant or fake_block that does nothing: it is bypassed, or not calibrated yet."""
+    op = node.op
+    return isinstance(op, FakeQuant | FakeBlock) and (not op.is_calibrated or bypass.covers(node))
 
 
 def _original_name(value: Value) -> str | None:
@@ -103,3 +111,20 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
         division = product
         scale = scale.astype(product)
     return Grid(np.asarray(scale), np.asarray(low), np.asarray(high), division, product)
+
+
+def simulated_block(op: FakeBlock, bits: int | None) -> FakeBlock:
+    """The calibrated fake_block that stands for ``op`` at a width; ``op`` itself without ``bits``.
+
+    Mantissas get so many bits, and exponents that are found at run time any size, on the same blocks. Fixed exponents
+    change so that the real range stays as it is. Every format becomes one of integers in two's complement.
+    """
+    elem = op.held.elem
+    if bits is None or not isinstance(elem, BlockFloat):
+        return op
+    # Rounding never leaves the range of a block whose exponent may rise.
+    wide = BlockFormat(bits, 16, overflow="raise")
+    exponents = elem.exponents
+    if exponents is not None:
+        exponents = ConstantArray(exponents.array + np.int32(elem.format.leading_bit - wide.leading_bit))
+    return FakeBlock(TensorType(op.held.shape, BlockFloat(wide, elem.blocks, exponents)), op.is_fixed)

@@ -1,4 +1,4 @@
-"""Runs float and simulated programs in numpy, op by op: for programs with an op that has no ONNX form."""
+"""Runs float and simulated programs in numpy, op by op: for those with an op that has no ONNX form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.backends.fake_quant_simulation import Bypass, Grid, simulated_grid
+from qcompiler.backends.fake_quant_simulation import Bypass, Grid, is_identity, simulated_block, simulated_grid
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Node, Op, OpTypeError, Tensor, TensorType, Value
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.quantization import FakeQuant
 
 Array = NDArray[Any]
@@ -23,8 +24,9 @@ class _Step:
     """A node as it was when the program was loaded.
 
     Attributes:
+        op: what to evaluate; a fake_block at the width that is asked for.
         grid: what a calibrated fake_quant rounds to; None for other ops.
-        is_identity: whether it is a fake_quant that does nothing.
+        is_identity: whether it is a fake_quant or fake_block that does nothing.
     """
 
     op: Op
@@ -41,8 +43,8 @@ class FloatInterpreter:
     Args:
         nodes: the nodes that ``fetch`` depends on, in order.
         fetch: values to return.
-        bypass: which fake_quants act as the identity.
-        bits: width of every other fake_quant; None keeps it.
+        bypass: which fake_quants and fake_blocks act as the identity.
+        bits: width of every other one; None keeps it.
     """
 
     def __init__(self, nodes: Sequence[Node], fetch: Sequence[Value], bypass: Bypass, bits: int | None) -> None:
@@ -76,13 +78,13 @@ class FloatInterpreter:
 
 
 def _step(node: Node, bypass: Bypass, bits: int | None) -> _Step:
-    op, grid, is_identity = node.op, None, False
-    if isinstance(op, FakeQuant):
-        is_identity = not op.is_calibrated or bypass.covers(node)
-        if not is_identity:
-            operand = node.operands[0].type
-            grid = simulated_grid(op, operand.shape, operand.storage.dtype, bits)
-    return _Step(op, node.layer, tuple(node.operands), tuple((v, v.type) for v in node.results), grid, is_identity)
+    op, grid, does_nothing = node.op, None, is_identity(node, bypass)
+    if isinstance(op, FakeBlock):
+        op = simulated_block(op, bits)
+    elif isinstance(op, FakeQuant) and not does_nothing:
+        operand = node.operands[0].type
+        grid = simulated_grid(op, operand.shape, operand.storage.dtype, bits)
+    return _Step(op, node.layer, tuple(node.operands), tuple((v, v.type) for v in node.results), grid, does_nothing)
 
 
 def _evaluate(

@@ -1,4 +1,4 @@
-"""ONNX forms of element-wise ops, fake_quant among them."""
+"""ONNX forms of element-wise ops, fake_quant among them; and of a fake_block that does nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from qcompiler.backends.fake_quant_simulation import Grid, simulated_grid
+from qcompiler.backends.fake_quant_simulation import Grid, is_identity, simulated_grid
 from qcompiler.backends.onnx_emitter import CHANNELS_FIRST, OnnxEmitter, elementwise, structural
 from qcompiler.ir import Node
 from qcompiler.ops import activation
@@ -87,7 +87,7 @@ def _cast(emitter: OnnxEmitter, node: Node, names: list[str]) -> str:
 def _fake_quant(emitter: OnnxEmitter, node: Node) -> None:
     op, (operand,) = node.op, node.operands
     assert isinstance(op, FakeQuant)
-    if not op.is_calibrated or emitter.bypass.covers(node):
+    if is_identity(node, emitter.bypass):
         emitter.alias(node.result, operand)
         return
     dtype = operand.type.storage.dtype
@@ -100,6 +100,13 @@ def _fake_quant(emitter: OnnxEmitter, node: Node) -> None:
         emitter.define(node.result, simulated, CHANNELS_FIRST)
     else:
         emitter.define(node.result, _on_grid(emitter, emitter.name(operand), grid, dtype))
+
+
+@structural("fake_block")
+def _fake_block(emitter: OnnxEmitter, node: Node) -> None:
+    # One that rounds has no ONNX form.
+    assert is_identity(node, emitter.bypass)
+    emitter.alias(node.result, node.operands[0])
 
 
 def _on_grid(emitter: OnnxEmitter, x: str, grid: Grid, dtype: np.dtype[Any]) -> str:

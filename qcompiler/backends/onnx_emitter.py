@@ -88,7 +88,7 @@ def require_float(node: Node) -> None:
     if not all(isinstance(t.elem, Scalar) for t in types):
         raise QCompilerError(
             f"{node.op.name} works on quantized numbers, and simulation ends at realize", layer=node.layer,
-            expected="a float graph, with or without fake_quant nodes",
+            expected="a float graph, with or without fake_quant and fake_block nodes",
             found=f"{node.op.name} -> {', '.join(str(v.type) for v in node.results)}",
             fix="simulate the graph as it is before realize, or run this one with the reference interpreter",
         )
@@ -103,7 +103,7 @@ class OnnxEmitter:
     """One ONNX model in the making.
 
     Attributes:
-        bypass: which fake_quants act as the identity.
+        bypass: which fake_quants and fake_blocks act as the identity.
         bits: width that replaces that of every other fake_quant; None keeps it.
         static: arrays of values that are known while the model is written.
         large_initializers: arrays that the model names but does not hold; they are handed over with the model.

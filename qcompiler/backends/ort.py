@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 # The imports of the onnx_ modules register the ONNX forms of all ops.
 from qcompiler.backends import onnx_elementwise, onnx_spatial, onnx_structure  # noqa: F401
-from qcompiler.backends.fake_quant_simulation import Bypass
+from qcompiler.backends.fake_quant_simulation import Bypass, is_identity
 from qcompiler.backends.float_interpreter import FloatInterpreter
 from qcompiler.backends.onnx_emitter import OnnxEmitter, has_onnx_form, needed_nodes, require_float
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Node, SymbolicDim, Tensor, TensorType, Value
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant
 
 Array = NDArray[Any]
@@ -33,13 +34,14 @@ class FloatSession:
 
     fake_quant nodes without parameters are the identity; those with parameters give the numbers of
     ``FakeQuant.evaluate`` bit for bit. Everything else is float arithmetic in ONNX Runtime's order of summation. A
-    program that holds an op without an ONNX form, such as a plugin's, runs in numpy by the ops' own ``evaluate``.
+    program that holds an op without an ONNX form, such as a plugin's, runs in numpy by the ops' own ``evaluate``; so
+    does one with a fake_block that is neither bypassed nor waiting for calibration.
 
     Args:
         graph: a graph of float ops; it may change afterwards without effect on the session.
         fetch: values of ``graph`` to return, inputs and constants included; the graph's outputs by default.
-        bypass: which fake_quants act as the identity.
-        bits: simulate every other fake_quant at this width over the same real range; 32 is accurate to float32.
+        bypass: which fake_quants and fake_blocks act as the identity.
+        bits: simulate every other one at this width over the same real range; 32 is accurate to float32.
         threads: threads for one run; None lets ONNX Runtime choose.
 
     Raises:
@@ -65,7 +67,7 @@ class FloatSession:
                 require_float(node)
         self._interpreter: FloatInterpreter | None = None
         self._session: Any = None
-        if all(has_onnx_form(node.op) for node in nodes):
+        if all(_runs_in_onnx(node, bypass) for node in nodes):
             self._load(graph, nodes, fetched, OnnxEmitter(graph, bypass, bits), threads)
         else:
             self._interpreter = FloatInterpreter(nodes, fetched, bypass, bits)
@@ -167,6 +169,11 @@ def run_float(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def ops_without_onnx_form(graph: Graph) -> list[str]:
     """Ops of a program that make :class:`FloatSession` run it in numpy, slowly; none for ops of the compiler."""
     return sorted({node.op.name for node in graph.nodes if not has_onnx_form(node.op)})
+
+
+def _runs_in_onnx(node: Node, bypass: Bypass) -> bool:
+    rounds_blocks = isinstance(node.op, FakeBlock) and not is_identity(node, bypass)
+    return has_onnx_form(node.op) and not rounds_blocks
 
 
 def _required_inputs(graph: Graph, nodes: Sequence[Node], fetched: Sequence[Value]) -> set[str]:

@@ -64,12 +64,15 @@ def named_arrays(outputs: Mapping[str, Stored]) -> dict[str, Array]:
 
     arrays: dict[str, Array] = {}
     for name, stored in outputs.items():
-        is_pair = isinstance(stored, BlockArray)
-        named = [(f"{name}.{part}", array) for part, array in stored._asdict().items()] if is_pair else [(name, stored)]
-        for key, array in named:
+        named = {name: stored}
+        if isinstance(stored, BlockArray):
+            named = {f"{name}.mantissas": stored.mantissas, f"{name}.exponents": stored.exponents}
+        for key, array in named.items():
             if key in arrays:
-                raise QCompilerError(f"two arrays of the outputs are called {key!r}", fix="rename an output of the model")
-            arrays[key] = array
+                raise QCompilerError(
+                    f"two arrays of the outputs are called {key!r}", fix="rename an output of the model"
+                )
+            arrays[key] = np.asanyarray(array)
     return arrays
 
 

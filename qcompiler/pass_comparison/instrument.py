@@ -37,15 +37,17 @@ LOSS_DB = 3.0
 SQNR to float by a fraction of a decibel, in tensors of a few dozen numbers by two. A pass that doubles the noise did
 something else."""
 
+_MOST_STEPS = 2.0**62
+
 
 class Compare(Instrument):
     """Runs samples through the program after each pass and tells which pass moved which values, and where first.
 
     Passes should leave every value as it is. A float value has moved if it agrees with itself before the pass to less
-    than :data:`FLOAT_NOISE_DB`, a value stored in the same integer type if any integer differs. Two passes move values
-    by nature. The one that introduces rounding is reported with what rounding costs, and with the layers that lose
-    most. Behind the one that puts integers in place of reals, a value counts as moved if its SQNR to float fell by
-    :data:`LOSS_DB`.
+    than :data:`FLOAT_NOISE_DB`, a value stored in the same type of integers or blocks if any integer or exponent
+    differs. Two passes move values by nature. The one that introduces rounding is reported with what rounding costs,
+    and with the layers that lose most. Behind the one that puts integers in place of reals, a value counts as moved if
+    its SQNR to float fell by :data:`LOSS_DB`.
 
     Only the numbers after the last pass are kept.
 
@@ -178,15 +180,25 @@ def _integer_change(before: Held, after: Held) -> IntegerChange:
     """How the stored numbers of a value changed that is held in one type at both stages."""
     assert before.stored is not None
     assert after.stored is not None
-    differs, steps = before.stored != after.stored, after.stored.astype(np.int64)
+    was, now = before.stored.astype(np.int64), after.stored.astype(np.int64)
+    differs, distance = was != now, np.abs(now - was)
     if before.exponents is not None and after.exponents is not None:
         differs = differs | (before.exponents != after.exponents)
-        moved = np.ldexp(after.stored.astype(np.float64), (after.exponents - before.exponents).astype(np.int32))
-        # Within a block whose exponent fell, numbers move by parts of the steps that they had.
-        steps = np.clip(np.ceil(np.abs(moved - before.stored)), 0, _MOST_STEPS).astype(np.int64)
-    else:
-        steps = np.abs(steps - before.stored)
-    return IntegerChange(int(np.count_nonzero(differs)), differs.size, int(steps.max(initial=0)))
+        distance = _steps_between(was, now, after.exponents - before.exponents)
+    return IntegerChange(int(np.count_nonzero(differs)), differs.size, int(distance.max(initial=0)))
+
+
+def _steps_between(was: NDArray[np.int64], now: NDArray[np.int64], rise: NDArray[Any]) -> NDArray[np.int64]:
+    """Distances of numbers of block floating point in the steps that they had, rounded up.
+
+    Args:
+        was, now: mantissas.
+        rise: how far the exponent of each rose.
+    """
+    with np.errstate(over="ignore"):
+        distance = np.ceil(np.abs(np.ldexp(now.astype(np.float64), rise.astype(np.int32)) - was))
+    # Where exponents lie far apart, the number of steps may exceed all integers.
+    return np.where(rise == 0, np.abs(now - was), np.minimum(distance, _MOST_STEPS).astype(np.int64))
 
 
 def _layers(step: Step, uncompared: Mapping[Value, Step]) -> Loc:

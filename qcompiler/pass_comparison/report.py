@@ -20,9 +20,10 @@ class IntegerChange:
     """Stored integers of one value before and after a pass.
 
     Attributes:
-        count: how many changed.
+        count: how many changed; of block floating point how many mantissas did, or got another exponent.
         total: how many there are.
-        largest: the largest absolute difference.
+        largest: the largest absolute difference; of block floating point in steps that the values had before, rounded
+            up.
     """
 
     count: int

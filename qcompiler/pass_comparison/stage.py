@@ -148,8 +148,7 @@ def _key(value: Value, kind: Kind) -> Key | None:
     if elem.is_float:
         op = value.producer.op if value.producer else None
         # Before and behind a rounding the same original has other numbers.
-        is_rounding = isinstance(op, FakeQuant | FakeBlock | Dequantize | FromBlock)
-        return Key(origin.name, op.name if is_rounding else "float")
+        return Key(origin.name, op.name if isinstance(op, FakeQuant | FakeBlock | Dequantize | FromBlock) else "float")
     # In float programs an index may flip with the last bit of what it is computed from.
     return Key(origin.name, elem) if kind is Kind.INTEGER else None
 
