@@ -35,7 +35,7 @@ from reference_text import (
 from qcompiler import plugins
 from qcompiler.frontends.onnx import importer  # noqa: F401 - registers the operators
 from qcompiler.frontends.onnx.layer import HANDLERS
-from qcompiler.ir import OPS, Fact, Op
+from qcompiler.ir import BLOCK_FORMS, OPS, Fact, Op
 from qcompiler.numerics import ARITHMETIC
 from qcompiler.pipeline import ALIASES, PASSES, describe_conditions, options_of
 from qcompiler.target import PREDICATES, Descriptor, OpRow, Target, TypeSpec, built_in_targets, load_target
@@ -141,6 +141,8 @@ def _ops() -> str:
 def _op(name: str, cls: type[Op]) -> list[str]:
     text, described = split_attributes(cls.__doc__)
     blocks = [text]
+    if name in BLOCK_FORMS:
+        blocks.append(f"On block floating point: {prose(BLOCK_FORMS[name].__doc__)}")
     declared = typing.get_type_hints(cls)
     rows = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]

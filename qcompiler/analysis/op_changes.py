@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.ir import Affine, ConstantArray, Constants, Op, Origin, Original, TensorType, scalar_of
+from qcompiler.ir import Affine, BlockFloat, ConstantArray, Constants, Op, Origin, Original, TensorType, scalar_of
 from qcompiler.ir.dimension import format_shape
 from qcompiler.ir.printer import INLINE_ELEMENTS, format_attribute, format_float32
 from qcompiler.ir.structure import describe_attribute
+from qcompiler.numerics.block_format import BlockFormat
 
 Array = NDArray[Any]
 
@@ -60,6 +61,9 @@ def type_changes(before: TensorType, after: TensorType, result: str = "") -> Ite
     if before.shape != after.shape:
         yield Change(f"{result}shape", format_shape(before.shape), format_shape(after.shape))
     first, second = before.elem, after.elem
+    if isinstance(first, BlockFloat) and isinstance(second, BlockFloat):
+        yield from _block_changes(first, second, before.shape == after.shape, result)
+        return
     if not isinstance(first, Affine) or not isinstance(second, Affine):
         if first != second:
             yield Change(f"{result}type", type_text(before), type_text(after))
@@ -77,9 +81,38 @@ def type_changes(before: TensorType, after: TensorType, result: str = "") -> Ite
         yield _parameter_change(f"{result}zero point", first.zero_point.array, second.zero_point.array, _distance_text)
 
 
+def _block_changes(first: BlockFloat, second: BlockFloat, same_shape: bool, result: str) -> Iterator[Change]:
+    """What differs between two types of block floating point."""
+    fields = [asdict(elem.format) for elem in (first, second)]
+    for name in fields[0]:
+        if fields[0][name] != fields[1][name]:
+            yield Change(f"{result}format {name}", *(str(f[name]) for f in fields))
+    # Blocks that follow the shape are no change by themselves.
+    if first.blocks != second.blocks and same_shape:
+        yield Change(f"{result}blocks", format_shape(first.blocks), format_shape(second.blocks))
+    if first.exponents is not None and second.exponents is not None:
+        if first.exponents != second.exponents:
+            grids = first.exponents.array, second.exponents.array
+            yield _parameter_change(f"{result}exponents", *grids, _distance_text)
+    elif first.exponents is not second.exponents:
+        yield Change(f"{result}exponents", *(_exponents_text(elem) for elem in (first, second)))
+
+
+def _exponents_text(elem: BlockFloat) -> str:
+    return "found at run time" if elem.exponents is None else _grid_text(elem.exponents.array, " exponents")
+
+
+def format_text(block_format: BlockFormat) -> str:
+    """A block format as the program's text has it, such as ``m16e8, scale=headroom``."""
+    return str(BlockFloat(block_format, ())).removeprefix("bf<").removesuffix(", blocks=[]>")
+
+
 def type_text(tensor_type: TensorType) -> str:
-    """A type in short: of many scales and zero points, how many there are and between what they lie."""
+    """A type in short: of many scales, zero points or exponents, how many there are and between what they lie."""
     elem = tensor_type.elem
+    if isinstance(elem, BlockFloat) and elem.exponents is not None and elem.exponents.array.size > INLINE_ELEMENTS:
+        text = f"bf<{format_text(elem.format)}, blocks={format_shape(elem.blocks)}, {_exponents_text(elem)}>"
+        return text + format_shape(tensor_type.shape)
     if not isinstance(elem, Affine) or elem.scale.array.size <= INLINE_ELEMENTS:
         return str(tensor_type)
     storage = str(elem.storage) + ("" if elem.full_range else f"[{elem.qmin},{elem.qmax}]")

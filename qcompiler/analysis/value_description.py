@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler.analysis.number_summary import NumberSummary, share, summarize
-from qcompiler.analysis.op_changes import attributes_text, origin_text
-from qcompiler.ir import Affine, Graph, Node, Tensor, Value, print_node, walk
-from qcompiler.numerics import dequantize
-from qcompiler.ops.constant import constant_value
+from qcompiler.analysis.op_changes import attributes_text, format_text, origin_text
+from qcompiler.analysis.real_numbers import real_numbers
+from qcompiler.ir import Affine, BlockFloat, Graph, Node, Tensor, Value, print_node, walk
+from qcompiler.ir.dimension import format_shape
+from qcompiler.ops.block_conversion import FakeBlock
+from qcompiler.ops.constant import constant_tensor
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.ops.quantized import parameters
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class QuantizationDescription:
-    """Which numbers a quantized value can hold.
+    """Which numbers a value of an affine type can hold.
 
     Attributes:
         storage: the integer format.
@@ -50,17 +51,42 @@ class QuantizationDescription:
 
 
 @dataclass(frozen=True)
+class BlockDescription:
+    """Which numbers a value of block floating point can hold.
+
+    Attributes:
+        storage: the integer format of the mantissas.
+        smallest, largest: bounds of the mantissas.
+        format: the format as the program's text has it, without blocks.
+        blocks: block length in each dimension, as text.
+        lowest_exponent, highest_exponent: bounds of the exponents.
+        fixed_exponents: those that the type fixes; None where they are found at run time.
+    """
+
+    storage: str
+    smallest: int
+    largest: int
+    format: str
+    blocks: str
+    lowest_exponent: int
+    highest_exponent: int
+    fixed_exponents: Spread | None
+
+
+@dataclass(frozen=True)
 class HeldNumbers:
     """The numbers that a value holds.
 
     Attributes:
         real: as real numbers.
-        stored: as stored integers; None for values that are not quantized.
+        stored: as stored integers, of block floating point the mantissas; None for values that are not quantized.
+        exponents: of the blocks; None for values that have none.
         at_minimum, at_maximum: share of the stored integers at each end of their range: that many may be saturated.
     """
 
     real: NumberSummary
     stored: NumberSummary | None = None
+    exponents: NumberSummary | None = None
     at_minimum: float | None = None
     at_maximum: float | None = None
 
@@ -78,7 +104,8 @@ class ValueDescription:
         kernel: name of the first result of the fused node that holds it; empty outside of kernels.
         text: the node in the program's text; empty for inputs.
         users: name and op of each user; outputs by their names.
-        quantization: None for values that are not quantized.
+        quantization: of an affine type; None for other values.
+        block: of block floating point; None for other values.
         constant: the numbers of a constant; None for computed values.
     """
 
@@ -91,6 +118,7 @@ class ValueDescription:
     text: str
     users: tuple[str, ...]
     quantization: QuantizationDescription | None
+    block: BlockDescription | None
     constant: HeldNumbers | None
 
 
@@ -104,13 +132,13 @@ def describe_value(graph: Graph, value: Value, names: Mapping[Value, str]) -> Va
     """
     node = value.producer
     kernel = _kernel_of(graph, node)
-    array = constant_value(value)
+    constant = constant_tensor(value)
     return ValueDescription(
         names[value], str(value.type),
         f"{node.op.name} {attributes_text(node.op)}".strip() if node else "input",
         node.loc if node else (), origin_text(value.origin), names[kernel.results[0]] if kernel else "",
         print_node(node, names) if node else "", _users(graph, value, names, kernel),
-        _quantization(value), None if array is None else held_numbers([Tensor(value.type, array)]),
+        _quantization(value), _block(value), None if constant is None else held_numbers([constant]),
     )
 
 
@@ -122,13 +150,20 @@ def held_numbers(tensors: Sequence[Tensor]) -> HeldNumbers:
     """
     stored = np.concatenate([np.asarray(t.data).reshape(-1) for t in tensors])
     elem = tensors[0].type.elem
-    if not isinstance(elem, Affine):
+    if not isinstance(elem, Affine | BlockFloat):
         return HeldNumbers(summarize(stored))
-    real = np.concatenate([dequantize(t.data, parameters(t.type)).reshape(-1) for t in tensors])
+    real = np.concatenate([real_numbers(t).reshape(-1) for t in tensors])
+    exponents, (low, high) = None, (elem.qmin, elem.qmax) if isinstance(elem, Affine) else _mantissa_range(elem)
+    if isinstance(elem, BlockFloat):
+        exponents = summarize(np.concatenate([t.block.exponents.reshape(-1) for t in tensors]))
     return HeldNumbers(
-        summarize(real), summarize(stored),
-        share(int((stored <= elem.qmin).sum()), stored.size), share(int((stored >= elem.qmax).sum()), stored.size),
+        summarize(real), summarize(stored), exponents,
+        share(int((stored <= low).sum()), stored.size), share(int((stored >= high).sum()), stored.size),
     )
+
+
+def _mantissa_range(elem: BlockFloat) -> tuple[int, int]:
+    return elem.format.smallest, elem.format.largest
 
 
 def _quantization(value: Value) -> QuantizationDescription | None:
@@ -143,6 +178,19 @@ def _quantization(value: Value) -> QuantizationDescription | None:
         elem.storage.name, elem.qmin, elem.qmax, "[" + ",".join(map(str, elem.blocks)) + "]" if elem.blocks else "",
         _spread(elem.scale.array), _spread(zero_point),
         float((scale * (elem.qmin - zero_point)).min()), float((scale * (elem.qmax - zero_point)).max()),
+    )
+
+
+def _block(value: Value) -> BlockDescription | None:
+    elem = value.type.elem
+    op = value.producer.op if value.producer else None
+    if isinstance(op, FakeBlock) and op.is_calibrated:
+        elem = op.held.elem
+    if not isinstance(elem, BlockFloat):
+        return None
+    return BlockDescription(
+        elem.storage.name, *_mantissa_range(elem), format_text(elem.format), format_shape(elem.blocks),
+        *elem.format.exponent_range, None if elem.exponents is None else _spread(elem.exponents.array),
     )
 
 

@@ -96,7 +96,17 @@ def _header(path: Path, graph: Graph) -> list[tuple[str, str]]:
 
 
 def _held(value: Value, stored: Value) -> str:
-    return "the same" if stored is value else str(stored.type)
+    from qcompiler.ir import BlockFloat
+    from qcompiler.ir.dimension import format_shape
+    from qcompiler.ir.types import block_float_grid
+
+    if stored is value:
+        return "the same"
+    elem = stored.type.elem
+    if not isinstance(elem, BlockFloat):
+        return str(stored.type)
+    grid = format_shape(block_float_grid(stored.type.shape, elem.blocks))
+    return f"{stored.type}: {elem.storage}{format_shape(stored.type.shape)} mantissas, i32{grid} exponents"
 
 
 def _op(node: Node) -> str:

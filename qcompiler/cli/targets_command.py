@@ -62,6 +62,7 @@ def _header(target: Target) -> list[tuple[str, str]]:
         ("target", descriptor.name),
         ("summary", descriptor.summary),
         ("source", descriptor.source),
+        *([("extends", descriptor.extends)] if descriptor.extends else []),
         ("pipeline", descriptor.pipeline),
         ("layout", descriptor.layout),
         ("what it lacks", "is an error" if descriptor.fallback == "error" else "runs on the host"),
@@ -73,6 +74,8 @@ def _header(target: Target) -> list[tuple[str, str]]:
 def _format(spec: TypeSpec) -> tuple[str, ...]:
     if spec.kind == "scalar":
         return (spec.kind, " or ".join(spec.storages), "", "", "", "yes" if spec.constant else "")
+    if spec.kind == "block":
+        return _block_format(spec)
     scale = f"fixed at {spec.scale!r}" if isinstance(spec.scale, float) else spec.scale
     if not spec.is_product:
         scale += f", one for each {spec.blocks}"
@@ -81,6 +84,15 @@ def _format(spec: TypeSpec) -> tuple[str, ...]:
         f"{spec.range[0]} to {spec.range[1]}" if spec.range else "full",
         scale, str(spec.zero_point), "yes" if spec.constant else "",
     )
+
+
+def _block_format(spec: TypeSpec) -> tuple[str, ...]:
+    form = spec.block_format
+    storage = f"m{form.mantissa}e{form.exponent}" + (f" of {form.element}" if form.element != "integer" else "")
+    sharing = f"each {spec.blocks} values" if isinstance(spec.blocks, int) else f"each {spec.blocks}"
+    guard = f" with {form.guard} guard bits" if form.guard else ""
+    scale = f"{spec.exponents} exponent for {sharing}, {form.scale}{guard}, {form.rounding}, {form.overflow}"
+    return spec.kind, storage, f"{form.smallest} to {form.largest}", scale, "", "yes" if spec.constant else ""
 
 
 def _constraints(resolved: Row) -> str:

@@ -16,7 +16,13 @@ from qcompiler.errors import QCompilerError
 
 if TYPE_CHECKING:
     from qcompiler.analysis.number_summary import Histogram, NumberSummary
-    from qcompiler.analysis.value_description import HeldNumbers, QuantizationDescription, Spread, ValueDescription
+    from qcompiler.analysis.value_description import (
+        BlockDescription,
+        HeldNumbers,
+        QuantizationDescription,
+        Spread,
+        ValueDescription,
+    )
     from qcompiler.compare import ValueDifference
     from qcompiler.ir import Graph, Value
     from qcompiler.value_measurement import MeasuredValue
@@ -122,6 +128,8 @@ def _print_value(description: ValueDescription, measured: MeasuredValue | None) 
         rows.append(("inside of", description.kernel))
     if description.quantization:
         rows.extend(_quantization_rows(description.quantization))
+    if description.block:
+        rows.extend(_block_rows(description.block))
     if description.constant:
         rows.extend(_number_rows(description.constant))
     if measured:
@@ -145,6 +153,16 @@ def _quantization_rows(quantization: QuantizationDescription) -> Iterator[Row]:
     yield "real range", f"{_text(quantization.real_minimum)} to {_text(quantization.real_maximum)}"
 
 
+def _block_rows(block: BlockDescription) -> Iterator[Row]:
+    yield "stored as", f"{block.storage} mantissas, {block.smallest} to {block.largest}, and exponents"
+    yield "format", block.format
+    yield "blocks", f"of {block.blocks}"
+    if block.fixed_exponents is None:
+        yield "exponents", f"found at run time, {block.lowest_exponent} to {block.highest_exponent}"
+    else:
+        yield "exponents", f"fixed: {_spread_text(block.fixed_exponents)}"
+
+
 def _spread_text(spread: Spread) -> str:
     if spread.minimum == spread.maximum:
         return repr(spread.minimum).removesuffix(".0")
@@ -158,7 +176,9 @@ def _number_rows(held: HeldNumbers) -> Iterator[Row]:
         yield "infinite or NaN", str(real.not_finite)
     yield "range", _range_text(real)
     if stored is not None:
-        yield "stored range", _range_text(stored)
+        yield "stored range" if held.exponents is None else "mantissas", _range_text(stored)
+    if held.exponents is not None:
+        yield "block exponents", f"{held.exponents.count}, {_range_text(held.exponents)}"
     yield "zeros", f"{real.zeros:.1%}"
     if held.at_minimum is not None and held.at_maximum is not None:
         yield "at the ends", f"{held.at_minimum:.1%} at the lowest integer, {held.at_maximum:.1%} at the highest"
@@ -178,7 +198,11 @@ def _error_rows(sqnr_db: float | None, max_error: float | None) -> Iterator[Row]
 
 
 def _print_histograms(held: HeldNumbers, quantization: QuantizationDescription | None) -> None:
-    if held.stored is None or quantization is None:
+    if held.stored is not None and held.exponents is not None:
+        _print_histogram("mantissas", held.stored.histogram, _stored_label)
+        _print_histogram("block exponents", held.exponents.histogram, _stored_label)
+        _print_histogram("real numbers", held.real.histogram, _real_label)
+    elif held.stored is None or quantization is None:
         _print_histogram("numbers", held.real.histogram, _real_label)
     elif quantization.scale.count > 1:
         _print_histogram("stored integers", held.stored.histogram, _stored_label)

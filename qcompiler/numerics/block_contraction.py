@@ -155,7 +155,8 @@ class _BlockDots:
         self.count = full if along > 1 else 1
         self.length: int = length if along > 1 else max(self.terms, 1)
         left, right = _magnitude(x.mantissas), _magnitude(w.mantissas)
-        self.bound = max(left * right * min(self.length, self.terms), 1)
+        # Factors are within the bound too, even where the others are all zero.
+        self.bound = max(left * right * min(self.length, self.terms), left, right, 1)
         self.exact = self.bound < _FLOAT64_EXACT
         if not self.exact:
             _check_wide(max(left, right), self.length)
@@ -172,16 +173,21 @@ class _BlockDots:
         return column[..., :, None] + row[..., None, :]
 
     @cached_property
-    def scaled(self) -> tuple[Integers, Integers]:
-        """Both operands times the powers of two of their blocks.
+    def scaled(self) -> tuple[Integers, Integers] | None:
+        """Both operands times the powers of two of their blocks; None where float64 does not hold all of that.
 
         Products of a pair of blocks are multiples of one power of two, so that their sum is exact like that of the
-        mantissas: in float32 where no product is subnormal and no sum overflows, in float64 always.
+        mantissas, where no factor and no product is subnormal, and none and no sum overflows.
         """
         spans = [_exponent_span(operand) for operand in (self.x, self.w)]
-        low, high = (sum(span[i] for span in spans) for i in (0, 1))
-        fits = self.bound < _FLOAT32_EXACT and low >= -126 and high + 24 <= 127 and min(s[0] for s in spans) >= -126
-        carrier = np.float32 if fits else np.float64
+        spans.append((spans[0][0] + spans[1][0], spans[0][1] + spans[1][1]))
+        low, high = min(s[0] for s in spans), max(s[1] for s in spans)
+        if self.bound < _FLOAT32_EXACT and low >= -126 and high + 24 <= 127:
+            carrier: type[np.floating[Any]] = np.float32
+        elif low >= -1022 and high + 53 <= 1023:
+            carrier = np.float64
+        else:
+            return None
         return (
             np.ldexp(self.x.mantissas.astype(carrier), self._each(self.x.exponents, -1)),
             np.ldexp(self.w.mantissas.astype(carrier), self._each(self.w.exponents, -2)),
@@ -211,8 +217,12 @@ class _BlockDots:
 
     def float32(self, block: int) -> Float32:
         """The dots with their exponents, rounded to float32 once, half to even."""
+        if self.exact and self.scaled is not None:
+            scaled: Float32 = self._multiply(*self.scaled, block).astype(np.float32, copy=False)
+            return scaled
         if self.exact:
-            direct: Float32 = self._multiply(*self.scaled, block).astype(np.float32, copy=False)
+            wide = self._multiply(self.left, self.right, block).astype(np.float64)
+            direct: Float32 = np.ldexp(wide, self.exponents(block)).astype(np.float32)
             return direct
         high, low = self._wide(block)
         # At most 52 bits are kept, so that float64 is exact; the last one is set where something is left out, which

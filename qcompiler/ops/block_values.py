@@ -15,6 +15,7 @@ from qcompiler.ir.types import BlockFloat, Elem, TensorType
 from qcompiler.numerics.block_alignment import align_to_blocks
 from qcompiler.numerics.block_conversion import spread
 from qcompiler.numerics.rounding import Int64
+from qcompiler.ops.quantized import resolve
 
 
 def block_float(type: TensorType) -> BlockFloat:
@@ -95,8 +96,6 @@ def resolve_block(op: Any, kind: type[Any]) -> Any:
     Raises:
         OpTypeError: it cites none, or another one.
     """
-    from qcompiler.ops.quantized import resolve
-
     found = resolve(op, op.arithmetic)
     require(isinstance(found, kind), f"arithmetic {op.arithmetic} is not one of block floating point")
     return found

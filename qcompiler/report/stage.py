@@ -8,19 +8,23 @@ from collections.abc import Iterable, Sequence
 from qcompiler.compare import ValueDifference
 from qcompiler.ir import (
     Affine,
+    BlockFloat,
     ConstantArray,
     Constants,
     Fact,
     Graph,
     Node,
     Original,
+    Scalar,
     TensorType,
     Value,
     print_node,
     value_names,
 )
 from qcompiler.ir.dimension import format_shape
-from qcompiler.ops.constant import Constant, constant_value
+from qcompiler.ops.block_conversion import FakeBlock, FromBlock, Normalize, ToBlock
+from qcompiler.ops.block_values import block_float
+from qcompiler.ops.constant import Constant, constant_tensor, constant_value
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.quantization import Dequantize, FakeQuant, Quantize, Requantize
 from qcompiler.report.constant_text import describe_array, describe_constant, describe_quantization
@@ -28,6 +32,8 @@ from qcompiler.report.drawing import draw
 from qcompiler.report.page_data import ErrorFigure, NodeData, Part, Stage, ValueData
 
 Errors = dict[str, ValueDifference]
+
+_CONVERSIONS = (Quantize, Dequantize, Requantize, FakeQuant, ToBlock, FromBlock, Normalize, FakeBlock)
 
 
 def collect_stage(graph: Graph, title: str, differences: Iterable[ValueDifference] = ()) -> Stage:
@@ -80,6 +86,8 @@ def _node_box(node: Node, names: dict[Value, str], errors: Errors) -> NodeData:
     results = [_value(value, names, errors) for value in node.results]
     if isinstance(node.op, FakeQuant) and node.op.is_calibrated:
         results[0].facts.extend(describe_quantization(node.op.elem))
+    elif isinstance(node.op, FakeBlock) and node.op.is_calibrated:
+        results[0].facts.extend(describe_quantization(block_float(node.op.held)))
     return NodeData(
         node.op.name,
         [part.op.name for part in parts],
@@ -112,23 +120,23 @@ def _value(value: Value, names: dict[Value, str], errors: Errors) -> ValueData:
         if value.origin.factor is not None:
             data.origin += ", times a factor"
         found = errors.get(value.origin.name)
-        if found is not None and value.producer is None and not isinstance(value.type.elem, Affine):
+        if found is not None and value.producer is None and isinstance(value.type.elem, Scalar):
             # What was compared under this name is the quantized value behind it; the input itself is the user's.
             data.error = ErrorFigure(_finite(math.inf), 0.0, False)
         elif found is not None:
             data.error = ErrorFigure(_finite(found.sqnr_db), found.max_error, found.recovered)
     else:
         data.origin = f"none: {value.origin.reason}"
-    if isinstance(value.type.elem, Affine):
+    if isinstance(value.type.elem, Affine | BlockFloat):
         data.facts = describe_quantization(value.type.elem)
     return data
 
 
 def _constant(value: Value, names: dict[Value, str]) -> ValueData:
-    array = constant_value(value)
+    tensor = constant_tensor(value)
     data = _value(value, names, {})
-    if array is not None:
-        data.facts = describe_constant(array) + data.facts
+    if tensor is not None:
+        data.facts = describe_constant(tensor.stored) + data.facts
     return data
 
 
@@ -151,7 +159,7 @@ def _kind(parts: Sequence[Node]) -> str:
     """What decides the colour of a box."""
     if any(Fact.CONTRACTION in part.op.facts for part in parts):
         return "contraction"
-    if parts and all(isinstance(part.op, Quantize | Dequantize | Requantize | FakeQuant) for part in parts):
+    if parts and all(isinstance(part.op, _CONVERSIONS) for part in parts):
         return "quantization"
     if parts and Fact.VALUE_PRESERVING in parts[0].op.facts:
         return "movement"

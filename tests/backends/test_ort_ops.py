@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 import qcompiler.ops  # noqa: F401 - registers the ops
 from qcompiler.backends import reference
 from qcompiler.backends.ort import FloatSession
-from qcompiler.ir import OPS, Builder, ConstantArray, Graph, Op, Scalar, Shape, SymbolicDim, TensorType
+from qcompiler.ir import OPS, BlockFloat, Builder, ConstantArray, Graph, Op, Scalar, Shape, SymbolicDim, TensorType
 from qcompiler.ir.scalar import F32, I8, I32, I64
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Celu, Clip, Elu, Gelu, HardSigmoid, LeakyRelu, Power, Selu
 from qcompiler.ops.binary import Prelu
+from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Conv2D, ConvTranspose2D, Matmul
 from qcompiler.ops.normalization import BatchNorm, Softmax
@@ -32,7 +34,9 @@ Array = NDArray[Any]
 
 N = SymbolicDim("N")
 SEEDS = 24
-INTEGER_ONLY = {"quantize", "dequantize", "requantize", "clamp", "lut", "fused"}
+INTEGER_ONLY = {
+    "quantize", "dequantize", "requantize", "clamp", "lut", "fused", "to_block", "from_block", "normalize",
+}
 """Ops that compute on quantized numbers alone; they appear at realize, after the last simulation."""
 
 
@@ -293,6 +297,13 @@ def fake_quant(rng: Generator) -> Case:
     return Case(FakeQuant(I8, -128, 127, scale=scale, zero_point=zero_point), [Operand(batched(rng))], True)
 
 
+def fake_block(rng: Generator) -> Case:
+    operand = Operand(batched(rng))
+    blocks = tuple(int(rng.integers(1, d + 1)) if isinstance(d, int) else 1 for d in operand.shape)
+    held = TensorType(operand.shape, BlockFloat(BlockFormat(int(rng.integers(3, 20))), blocks))
+    return Case(FakeBlock(held), [operand], True)
+
+
 def constant(rng: Generator) -> Case:
     return Case(Constant(ConstantArray(rng.normal(size=sizes(rng, 2)).astype(np.float32))), [], True)
 
@@ -344,6 +355,7 @@ CASES: dict[str, Callable[[Generator], Case]] = {
     "gather": gather,
     "cast": cast,
     "fake_quant": fake_quant,
+    "fake_block": fake_block,
     "constant": constant,
 }
 

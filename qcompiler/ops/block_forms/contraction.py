@@ -1,7 +1,11 @@
 """Convolutions and matrix products of block floating point.
 
 The reduction of a convolution runs over the taps of the kernel, row by row, and for each tap over the blocks of
-channels. Where no exponent changes along the reduction, the whole sum is one dot.
+channels: a dot reaches no further than a tap. A transposed convolution has the order of the convolution that it
+equals, whose kernel is turned round. A tap outside of the operand has a dot of zero and no exponent.
+
+A fixed-point sum where each sample of operand 0 has one exponent, and the whole of operand 1, is a single dot at the
+sum of the two.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from qcompiler.numerics.block_arithmetic import FixedPointSum, Float32Sum
 from qcompiler.numerics.block_contraction import BlockOperand, contract, contract_float32
 from qcompiler.numerics.block_conversion import spread
 from qcompiler.numerics.block_shift import move
-from qcompiler.ops.block_values import aligned_blocks, block_float, blocks_of
+from qcompiler.ops.block_values import aligned_blocks, block_float, blocks_of, mantissas_and_exponents
 from qcompiler.ops.contraction import Conv2DBase
 from qcompiler.ops.convolution_kernel import windows
 from qcompiler.ops.quantized import resolve
@@ -33,7 +37,7 @@ _PATCH_ELEMENTS = 1 << 22
 
 @block_form("conv2d", "conv_transpose2d", "matmul")
 class BlockContraction(BlockForm):
-    """See :class:`~qcompiler.numerics.block_arithmetic.FixedPointSum` and ``Float32Sum``."""
+    """Dots of pairs of blocks are exact; the cited arithmetic says how they are added."""
 
     def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         for operand in operands[:2]:
@@ -114,7 +118,7 @@ def _counts(type: TensorType) -> tuple[int, ...]:
 def _is_whole(operands: Sequence[Tensor]) -> bool:
     """Whether each sample of operand 0 and the whole operand 1 have one exponent."""
     x, w = (t.block.exponents for t in operands[:2])
-    return x.size == len(x) and w.size == 1
+    return math.prod(x.shape[1:]) == 1 and w.size == 1
 
 
 def _whole_sums(
@@ -123,7 +127,8 @@ def _whole_sums(
     """Sums of products at one exponent a sample."""
     x, w = operands[:2]
     total = np.asarray(op.contract(x.data, w.data)).astype(np.int64)
-    exponents = x.block.exponents.astype(np.int64).reshape(-1, *[1] * (total.ndim - 1)) + int(w.block.exponents.max())
+    of_x = mantissas_and_exponents(x)[1]
+    exponents = of_x.reshape((1,) * (total.ndim - of_x.ndim) + of_x.shape) + int(w.block.exponents.max())
     target = exponents - accumulator.fraction
     if at_least is not None:
         target = np.maximum(target, at_least)

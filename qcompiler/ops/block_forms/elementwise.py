@@ -55,7 +55,7 @@ class Aligned(BlockForm):
 
 @block_form("add", "sub")
 class Sum(Aligned):
-    """See :class:`~qcompiler.numerics.block_arithmetic.AlignLarger`."""
+    """Operands meet at the larger exponent, as the cited arithmetic says."""
 
     def verify(self, op: Any, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
         resolve_block(op, AlignLarger)
@@ -72,7 +72,7 @@ class Selection(Aligned):
 
 @block_form("mul")
 class Product(BlockForm):
-    """See :class:`~qcompiler.numerics.block_arithmetic.ExactProduct`."""
+    """Mantissas are multiplied and exponents added, as the cited arithmetic says."""
 
     def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         all_block_floats(operands)
@@ -90,7 +90,7 @@ class Product(BlockForm):
                                results[0]),)
 
 
-@block_form("relu", "clip", "relu6")
+@block_form("relu", "clip")
 class Limit(BlockForm):
     """Mantissas limited to the bounds' own mantissas at the block's exponent, rounded as the format says."""
 

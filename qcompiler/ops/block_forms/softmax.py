@@ -22,7 +22,7 @@ from qcompiler.ops.block_values import (
 
 @block_form("softmax")
 class Probabilities(BlockForm):
-    """See :class:`~qcompiler.numerics.block_table.BlockSoftmax`."""
+    """Exponentials from a table over their exact sum, as the cited arithmetic says."""
 
     def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         block_float(operands[0])

@@ -73,7 +73,7 @@ class Select(WindowReduction):
 
 @block_form("reduce_sum")
 class Sum(WindowReduction):
-    """See :class:`~qcompiler.numerics.block_arithmetic.AlignLarger`."""
+    """Values meet at the largest exponent, as the cited arithmetic says."""
 
     def verify(self, op: Any, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
         resolve_block(op, AlignLarger)
@@ -84,7 +84,7 @@ class Sum(WindowReduction):
 
 @block_form("mean", "average_pool2d")
 class Mean(WindowReduction):
-    """See :class:`~qcompiler.numerics.block_arithmetic.ReciprocalMean`."""
+    """A sum times the reciprocal of the count, as the cited arithmetic says."""
 
     def verify(self, op: Any, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
         resolve_block(op, ReciprocalMean)
