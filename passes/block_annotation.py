@@ -48,7 +48,7 @@ class BlockMarks:
             self.held_behind_clamp.add(node.result)
             return
         for value in node.results:
-            if value.type.storage.is_float and spec.kind == "block":
+            if value.type.storage.is_float and spec.kind == "block" and not self.is_read_as_computed(value, row):
                 self.marked(value, spec, block_lengths(spec, value.type.shape), node)
 
     def operand_spec(self, row: Row, index: int, value: Value) -> TypeSpec | None:
@@ -81,6 +81,13 @@ class BlockMarks:
             return False
         (user, _), = node.result.uses
         return Fact.CLAMP in user.op.facts and host_reason(self.target, user) is None
+
+    def is_read_as_computed(self, value: Value, row: Row) -> bool:
+        """Whether a program output alone uses the value, and the target reads out what it accumulates."""
+        if any(user is not self.graph.terminator for user in value.users):
+            return False
+        computed, reads = row.out.choices[0], self.target.rows.get("from_block")
+        return computed.kind == "scalar" or (reads is not None and computed in reads.operands[0].choices)
 
     def marked(self, value: Value, spec: TypeSpec, blocks: Shape, node: Node) -> Value:
         """``value`` behind a fake_block of this format."""

@@ -127,11 +127,11 @@ class BlockRealization:
             if isinstance(rule, BlockSoftmax):
                 op = op.replace(constants=Constants(rule.constants()))
         operands = [self.operand(value, node) for value in node.operands]
-        made = self.build.create(op, operands, elem=self.result_elem(node, row, operands), loc=node.loc)
+        made = self.build.create(op, operands, elem=self.result_elems(node, row, operands), loc=node.loc)
         self.adopt(node, made)
 
-    def result_elem(self, node: Node, row: Row, operands: list[Value]) -> BlockFloat | None:
-        """The element type that the row gives an open result."""
+    def result_elems(self, node: Node, row: Row, operands: list[Value]) -> list[BlockFloat] | None:
+        """The element types that the row gives open results; blocks follow from the shape of each."""
         formats = [v.type.elem.format for v in operands if isinstance(v.type.elem, BlockFloat)]
         if not formats:
             return None
@@ -140,7 +140,7 @@ class BlockRealization:
         spec = next((s for s in blocks if s.block_format == formats[0]), blocks[0] if blocks else None)
         if spec is None:
             return None
-        return BlockFloat(spec.block_format, block_lengths(spec, node.results[0].type.shape))
+        return [BlockFloat(spec.block_format, block_lengths(spec, v.type.shape)) for v in node.results]
 
     def table(self, node: Node, row: Row) -> None:
         """A function of one number as a table on a fixed exponent."""
@@ -163,7 +163,8 @@ class BlockRealization:
     def adopt(self, node: Node, made: Node) -> None:
         """Let the results of ``made`` stand for those of ``node``."""
         for old, new in zip(node.results, made.results, strict=True):
-            limited = Fact.CONTRACTION in node.op.facts and not _is_held(old) and not _is_limited(old)
+            kept = _is_held(old) or _is_limited(old) or self.source.terminator in old.users
+            limited = Fact.CONTRACTION in node.op.facts and not kept
             new.origin = Untraced("accumulator") if limited else old.origin
             self.values[old] = new
 

@@ -82,6 +82,20 @@ class MergeNormalizes(Rule):
         return b(Normalize(), x, elem=m.root.result.type.elem)
 
 
+@rule("merge-conversions", into="fuse-requantize")
+class MergeConversions(Rule):
+    """A normalize of what ``to_block`` wrote is one ``to_block``, where nobody else sees the value between."""
+
+    def pattern(self, p: Pattern, x: Operand) -> OpPattern:
+        return p.normalize(p.to_block(x, name="inner").where(one_use))
+
+    def rewrite(self, b: RewriteBuilder, m: Match, x: Value) -> Outcome:
+        between = m.node("inner").result.type.elem
+        if not isinstance(between, BlockFloat) or between.exponents is not None:
+            return m.fail("the value between is limited by its fixed exponent")
+        return b(ToBlock(), x, elem=m.root.result.type.elem)
+
+
 @rule("drop-block-round-trip", into="fuse-requantize")
 class DropBlockRoundTrip(Rule):
     """Writing what was read from block floating point in the type that it had gives that value."""

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for random valid programs: float ones and quantized ones.
+"""Hypothesis strategies for random valid programs: float ones, quantized ones, and those of block floating point.
 
 They aim at what text, hashing and copying may get wrong: odd names, attributes of every kind, types with per-channel
 and grouped scales, results in several, fused bodies, and arrays with special numbers.
@@ -10,7 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
+from block_float.block_tensors import mantissas_of
 from hypothesis import strategies as st
+from numerics.block_cases import element_formats
+from numerics.block_cases import formats as block_formats
 from numpy.typing import NDArray
 
 from qcompiler.ir import (
@@ -32,9 +35,11 @@ from qcompiler.ir import (
     Value,
 )
 from qcompiler.ir.scalar import F32, I8, I32, I64, U8
+from qcompiler.ir.types import fixed_exponents_shape
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid
 from qcompiler.ops.binary import Add, Maximum, Mul
+from qcompiler.ops.block_conversion import FakeBlock, FromBlock, Normalize, ToBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Conv2D, Matmul
 from qcompiler.ops.fused import Fused
@@ -115,6 +120,21 @@ def affine_types(draw: Draw, shape: tuple[Dim, ...], storage: Scalar = I8) -> Af
     return Affine.blocked(storage, scale, draw(st.sampled_from([0, zero_point])), blocks, qmin, qmax)
 
 
+@st.composite
+def block_types(draw: Draw, shape: tuple[Dim, ...], block_format: BlockFormat | None = None) -> BlockFloat:
+    """Any format; blocks that may leave a shorter last one; exponents found, or fixed: one, or one for each block."""
+    chosen = block_format or draw(block_formats)
+    lengths = [st.integers(1, d + 2) if isinstance(d, int) else st.sampled_from([1, d.coefficient]) for d in shape]
+    blocks = tuple(draw(length) for length in lengths)
+    kind = draw(st.sampled_from(["found", "one", "each"]))
+    if kind == "found":
+        return BlockFloat(chosen, blocks)
+    grid = fixed_exponents_shape(shape, blocks) if kind == "each" else (1,) * len(shape)
+    low, high = chosen.exponent_range
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    return BlockFloat(chosen, blocks, ConstantArray(rng.integers(low, high + 1, grid).astype(np.int32)))
+
+
 class GraphWriter:
     """Builds one random graph; every created value gets a random location and origin."""
 
@@ -146,6 +166,23 @@ class GraphWriter:
             array = np.clip(array, elem.qmin, elem.qmax).astype(dtype)
         return self.make(Constant(ConstantArray(array)), elem=elem or scalar_of(np.dtype(dtype)))[0]
 
+    def block_constant(self, shape: tuple[int, ...], elem: BlockFloat) -> Value:
+        """A constant of random mantissas and exponents, those that its type fixes."""
+        rng = np.random.default_rng(self.draw(st.integers(0, 1 << 30)))
+        block_format, (low, high) = elem.format, elem.format.exponent_range
+        if block_format.element == "integer":
+            mantissas = rng.integers(block_format.smallest, block_format.largest + 1, shape)
+        else:
+            mantissas = rng.choice(mantissas_of(block_format), shape)
+        grid = fixed_exponents_shape(shape, elem.blocks)
+        exponents = rng.integers(low, high + 1, grid)
+        if elem.exponents is not None:
+            exponents = np.broadcast_to(elem.exponents.array, grid)
+        op = Constant(
+            ConstantArray(mantissas.astype(block_format.mantissa_dtype)), ConstantArray(exponents.astype(np.int32))
+        )
+        return self.make(op, elem=elem)[0]
+
     def finish(self, candidates: list[Value]) -> Graph:
         """Return a few of the values, some perhaps twice."""
         chosen = self.draw(st.lists(st.sampled_from(candidates), max_size=3)) if candidates else []
@@ -161,7 +198,7 @@ FLOAT_UNARY = st.one_of(
 )
 
 
-KINDS = ("unary", "add", "conv", "concat", "shape", "reduce", "pad", "fake", "cast", "gather")
+KINDS = ("unary", "add", "conv", "concat", "shape", "reduce", "pad", "fake", "fake block", "cast", "gather")
 
 
 @st.composite
@@ -203,6 +240,10 @@ def float_graphs(draw: Draw, steps: int = 6) -> Graph:
             images += w.make(MaxPool2D((3, 3), pads=(1, 1, 1, 1)), x)
         elif kind == "fake":
             images += w.make(_fake_quant(draw, x.type.shape), x)
+        elif kind == "fake block":
+            held = draw(block_types(x.type.shape))
+            is_fixed = held.exponents is not None or draw(st.booleans())
+            images += w.make(FakeBlock(TensorType(x.type.shape, held), is_fixed), x)
         elif kind == "cast":
             others += w.make(Cast(SCALARS[draw(st.sampled_from(sorted(SCALARS)))]), x)
         else:
@@ -290,4 +331,75 @@ def _kernel(w: GraphWriter, x: Value) -> Value:
     return w.make(Fused(body), *operands)[0]
 
 
-graphs = float_graphs() | quantized_graphs()
+@st.composite
+def block_graphs(draw: Draw, steps: int = 5) -> Graph:
+    """Programs of block floating point on images ``[N, 6, 6, 4]``: conversions, sums, kernels, tables, movement."""
+    w = GraphWriter(draw)
+    batch = draw(batches)
+    shape = (batch, 6, 6, 4)
+    values = [w.input(TensorType(shape, draw(block_types(shape))))]
+    values += w.make(ToBlock(), w.input(TensorType(shape, F32)), elem=draw(block_types(shape)))
+    others: list[Value] = []
+    for _ in range(draw(st.integers(1, steps))):
+        x = draw(st.sampled_from(values))
+        elem = x.type.elem
+        assert isinstance(elem, BlockFloat)
+        kind = draw(st.sampled_from(["normalize", "read", "add", "limit", "move", "parts", "kernel", "table", "constant"]))
+        if kind == "normalize":
+            values += w.make(Normalize(), x, elem=draw(block_types(shape)))
+        elif kind == "read":
+            others += w.make(FromBlock(), x)
+        elif kind == "add":
+            op = Add(arithmetic=Arithmetic("align-larger"))
+            values += w.make(op, x, draw(st.sampled_from(values)), elem=_found(draw, shape, BlockFormat(40, 10)))
+        elif kind == "limit":
+            values += w.make(draw(st.sampled_from([Relu(), Clip(-0.0, 6.0), Clip(-1.5), Clip(maximum=0.1)])), x)
+        elif kind == "move":
+            turned = (batch, 4, 6, 6)
+            others += w.make(Transpose((0, 3, 1, 2)), x, elem=_found(draw, turned, elem.format))
+        elif kind == "parts":
+            # Parts have blocks of one kind each: the lengths fit both.
+            of_parts = BlockFloat(elem.format, (1, 6, 2, 1))
+            parts = w.make(Split(-1, (1, 3)), x, elem=of_parts)
+            values += w.make(Concat(3), *parts, elem=_found(draw, shape, elem.format))
+        elif kind == "kernel":
+            others.append(_block_kernel(w, batch))
+        elif kind == "table":
+            of_8_bits = BlockFloat(BlockFormat(8), (1, 6, 6, 4), ConstantArray(np.full((1,) * 4, -3, np.int32)))
+            source = w.make(Normalize(), x, elem=of_8_bits)[0]
+            values += w.make(LookupTable(ConstantArray(draw(arrays((256,), np.int8))), draw(names)), source, elem=of_8_bits)
+        else:
+            fixed_shape = draw(st.sampled_from([(2, 9), (0, 3), (5,), ()]))
+            others.append(w.block_constant(fixed_shape, draw(block_types(fixed_shape))))
+            element = draw(block_types((3, 8), draw(element_formats())))
+            others.append(w.block_constant((3, 8), element))
+    return w.finish(values + others)
+
+
+def _found(draw: Draw, shape: tuple[Dim, ...], block_format: BlockFormat) -> BlockFloat:
+    """A type of this format whose exponents are found at run time."""
+    return BlockFloat(block_format, draw(block_types(shape, block_format)).blocks)
+
+
+def _block_kernel(w: GraphWriter, batch: Dim) -> Value:
+    """A matrix product with its normalize, as one fused node."""
+    draw = w.draw
+    rounding = draw(st.sampled_from(["half-even", "floor"]))
+    x = w.make(
+        ToBlock(), w.input(TensorType((batch, 8), F32)), elem=BlockFloat(BlockFormat(8, rounding=rounding), (1, 4))
+    )[0]
+    weights = w.block_constant((8, 3), BlockFloat(BlockFormat(8), (4, 1)))
+    bias = [w.block_constant((3,), BlockFloat(BlockFormat(24), (3,)))] if draw(st.booleans()) else []
+    operands = [x, weights, *bias]
+    body = Graph("body")
+    inside = [body.add_input(str(i), v.type) for i, v in enumerate(operands)]
+    inner = GraphWriter(draw)
+    inner.graph, inner.build = body, Builder(body)
+    product = Matmul(arithmetic=Arithmetic("fixed-point", (("fraction", draw(st.integers(0, 3))),)))
+    total = inner.make(product, *inside, elem=BlockFloat(BlockFormat(32, 10), (1, 1)))
+    normalized = inner.make(Normalize(), *total, elem=draw(block_types((batch, 3))))
+    body.set_outputs([("0", normalized[0])])
+    return w.make(Fused(body), *operands)[0]
+
+
+graphs = float_graphs() | quantized_graphs() | block_graphs()

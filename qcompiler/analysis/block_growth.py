@@ -15,7 +15,7 @@ from qcompiler.numerics.block_table import EXPONENTIAL_PLACES
 from qcompiler.ops.block_forms.contraction import reduction_blocks, weight_columns
 from qcompiler.ops.block_values import block_float
 from qcompiler.ops.constant import constant_tensor
-from qcompiler.ops.contraction import Contraction
+from qcompiler.ops.contraction import Contraction, Conv2DBase
 from qcompiler.ops.pooling import AveragePool2D
 from qcompiler.ops.quantized import resolve
 from qcompiler.ops.reduction import Reduction
@@ -27,7 +27,9 @@ def result_bounds(node: Node, outer: Mapping[Value, Value]) -> Bounds | None:
     """The smallest and largest mantissa that a node can compute; None where nothing grows.
 
     Sums of products are bounded by the actual weights, and some input reaches the bound: see
-    :func:`qcompiler.numerics.block_growth.growth_bounds`. Other ops are bounded by their operands' formats.
+    :func:`qcompiler.numerics.block_growth.growth_bounds`. (Not so where one exponent a sample meets weights of several,
+    and padding hides some of them: there the bound holds, but may not be reached.) Other ops are bounded by their
+    operands' formats.
 
     Args:
         node: a node with operands of block floating point, of p' or of a fused body.
@@ -83,24 +85,41 @@ def _sum_bounds(node: Node, outer: Mapping[Value, Value]) -> Bounds:
                       for b in (formats[1].smallest, formats[1].largest))
         low = min(formats[0].smallest * formats[1].largest, formats[0].largest * formats[1].smallest)
         terms = op.reduction_length(types) << accumulator.fraction
-        low, high = low * terms, largest * terms
+        lows, highs = [low * terms], [largest * terms]
     else:
         length = reduction_blocks(op, types)
         columns = (a.reshape(-1, *a.shape[-2:]) for a in weight_columns(op, weights, length))
-        lows: list[int] = []
-        highs: list[int] = []
-        shared = all(_covers(d, b) for d, b in zip(x.type.shape[1:], x_elem.blocks[1:], strict=True))
+        lows, highs = [], []
+        shared = _sees_all_weights(op) and all(
+            _covers(d, b) for d, b in zip(x.type.shape[1:], x_elem.blocks[1:], strict=True)
+        )
         for mantissas, exponents in zip(*columns, strict=True):
             group = BlockOperand(mantissas, exponents)
             least, most = growth_bounds(group, length, x_elem.format, accumulator, shared)
             lows += least
             highs += most
-        low, high = min(lows, default=0), max(highs, default=0)
     if len(node.operands) == 3:
-        bias = constant_tensor(outer.get(node.operands[2], node.operands[2]))
-        largest = int(np.abs(bias.data.astype(np.int64)).max(initial=0)) if bias is not None else 1 << 62
-        low, high = low - largest, high + largest
-    return low, high
+        bias = outer.get(node.operands[2], node.operands[2])
+        tensor = constant_tensor(bias)
+        if tensor is None:
+            # A computed bias can have either end of its format in any channel.
+            ends = block_float(bias.type).format
+            biases, lows, highs = [ends.smallest, ends.largest], [min(lows)], [max(highs)]
+        else:
+            biases = [int(mantissa) for mantissa in tensor.data]
+        # A channel's sum meets its own bias; where one bound holds for all channels, it meets each.
+        channels = max(len(lows), len(biases))
+        lows = [lows[i % len(lows)] + min(biases[i % len(biases)], 0) for i in range(channels)]
+        highs = [highs[i % len(highs)] + max(biases[i % len(biases)], 0) for i in range(channels)]
+    return min(lows, default=0), max(highs, default=0)
+
+
+def _sees_all_weights(op: Contraction) -> bool:
+    """Whether every result is a sum over all weights of its channel.
+
+    Where the weights with the largest exponent can be missing, at a border, the others are not shifted right.
+    """
+    return not isinstance(op, Conv2DBase) or (op.name == "conv2d" and not any(op.pads))
 
 
 def _covers(dim: object, block: object) -> bool:

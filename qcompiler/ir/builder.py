@@ -31,7 +31,7 @@ class Builder:
         op: Op,
         operands: Sequence[Value],
         *,
-        elem: Elem | None = None,
+        elem: Elem | Sequence[Elem] | None = None,
         loc: Loc | None = None,
         origin: Origin | None = None,
     ) -> Node:
@@ -40,7 +40,7 @@ class Builder:
         Args:
             op: the op.
             operands: its operands.
-            elem: element type of every result that the operands leave open.
+            elem: element type of every result that the operands leave open, or one for each result.
             loc: the user's layers; the builder's own by default.
             origin: origin of the first result.
 
@@ -75,17 +75,20 @@ class Builder:
         return self.create(op, operands, elem=elem, loc=loc, origin=origin).result
 
 
-def infer_types(op: Op, operands: Sequence[TensorType], elem: Elem | None = None) -> list[TensorType]:
-    """Result types of ``op``; ``elem`` fills what the operands leave open.
+def infer_types(
+    op: Op, operands: Sequence[TensorType], elem: Elem | Sequence[Elem] | None = None
+) -> list[TensorType]:
+    """Result types of ``op``; ``elem``, one for all results or one for each, fills what the operands leave open.
 
     Raises:
         OpTypeError: the operands do not fit, or an element type stays open.
     """
     shapes = op.infer_shapes(operands)
     elems = op.result_elems(operands)
+    given = elem if isinstance(elem, Sequence) else [elem] * len(elems)
     types = []
-    for shape, inferred in zip(shapes, elems, strict=True):
-        chosen = inferred if inferred is not None else elem
+    for shape, inferred, open_elem in zip(shapes, elems, given, strict=True):
+        chosen = inferred if inferred is not None else open_elem
         if chosen is None:
             raise OpTypeError("the operands leave the element type open; give one")
         types.append(TensorType(shape, chosen))

@@ -72,15 +72,16 @@ def _block_float(match: re.Match[str], shape: Shape, cited: Cited) -> BlockFloat
     except QCompilerError as error:
         raise ValueError(str(error)) from error
     blocks = _dims(match[4])
+    counts = fixed_exponents_shape(shape, blocks)
     if not match[5]:
         return BlockFloat(block_format, blocks)
-    exponents = _fixed_exponents(match[5], fixed_exponents_shape(shape, blocks), cited)
+    exponents = _fixed_exponents(match[5], counts, cited)
     return BlockFloat(block_format, blocks, ConstantArray(exponents))
 
 
 def _fixed_exponents(text: str, counts: tuple[int, ...], cited: Cited) -> Any:
     """Exponents on the block grid; a single one stands for all blocks."""
-    if text.startswith("@") or text.count(",") > 0:
+    if text.startswith("@") or text == "[]" or "," in text:
         return _grid(text, counts, np.int32, cited)
     return _grid(text, (1,) * len(counts), np.int32, cited)
 
@@ -98,7 +99,8 @@ def _grid(text: str, counts: tuple[int, ...], dtype: type[np.generic], cited: Ci
     if text.startswith("@"):
         return cited(text).array
     read = float if dtype is np.float32 else int
-    return np.array([read(item) for item in text[1:-1].split(",")], dtype).reshape(counts)
+    items = text[1:-1].split(",") if text != "[]" else []
+    return np.array([read(item) for item in items], dtype).reshape(counts)
 
 
 def _dims(text: str) -> Shape:

@@ -206,15 +206,15 @@ def _write(
     """``x * 2**exponents`` as mantissas and exponents; ``exponents`` broadcast against ``x``."""
     if fixed is not None:
         grid = _checked_exponents(fixed, format)
-        mantissas = _round(x, exponents, spread(grid, x.shape, blocks), format)
+        mantissas = mantissas_at(x, exponents, spread(grid, x.shape, blocks), format)
     else:
         grid = _choose_exponents(x, exponents, format, blocks)
-        mantissas = _round(x, exponents, spread(grid, x.shape, blocks), format)
+        mantissas = mantissas_at(x, exponents, spread(grid, x.shape, blocks), format)
         overflow = _beyond(mantissas, format)
         if overflow.any():
             raised = grid + _largest_of_block(overflow.astype(np.int64), blocks, 0)
             grid = np.minimum(raised, format.exponent_range[1])
-            mantissas = _round(x, exponents, spread(grid, x.shape, blocks), format)
+            mantissas = mantissas_at(x, exponents, spread(grid, x.shape, blocks), format)
     clamped = np.clip(mantissas, format.smallest, format.largest)
     return clamped.astype(format.mantissa_dtype), grid.astype(np.int32)
 
@@ -228,8 +228,14 @@ def _choose_exponents(x: Int64, exponents: Int64, format: BlockFormat, blocks: B
     return np.clip(largest - 1 - format.leading_bit + format.guard, *format.exponent_range)
 
 
-def _round(x: Int64, exponents: Int64, target: Int64, format: BlockFormat) -> Int64:
-    """Mantissas at the exponents ``target``, not clamped."""
+def mantissas_at(x: Int64, exponents: Int64, target: Int64, format: BlockFormat) -> Int64:
+    """``x * 2**exponents`` as mantissas of a format at the exponents ``target``, not clamped.
+
+    Args:
+        x: below 2**62 in magnitude.
+        exponents, target: broadcastable with ``x``.
+        format: its rounding and its element; what is beyond 2**62 is saturated there.
+    """
     if format.precision is None:
         return move(x, exponents, target, format.rounding)
     # A floating-point element keeps its leading bits: its last one lies above the step for large elements.

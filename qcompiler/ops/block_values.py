@@ -50,7 +50,7 @@ def stored_blocks(mantissas: Int64, exponents: Array, type: TensorType) -> Block
         exponents: on its block grid.
 
     Raises:
-        QCompilerError: a mantissa does not fit; a legal program never does this.
+        QCompilerError: a mantissa or an exponent does not fit; a legal program never does this.
     """
     block_format = block_float(type).format
     if mantissas.size and (mantissas.min() < block_format.smallest or mantissas.max() > block_format.largest):
@@ -60,7 +60,13 @@ def stored_blocks(mantissas: Int64, exponents: Array, type: TensorType) -> Block
             found=f"values from {mantissas.min()} to {mantissas.max()}",
         )
     lowest, highest = block_format.exponent_range
-    # Only a block of zeros can have an exponent below the lowest.
+    # Only a block of zeros may have an exponent below the lowest.
+    below = exponents < lowest
+    if below.any() and (np.where(spread(below, mantissas.shape, blocks_of(type)) != 0, mantissas, 0) != 0).any():
+        raise QCompilerError(
+            f"underflow of an {block_format.exponent}-bit exponent", expected=f"at least {lowest}",
+            found=str(exponents.min()),
+        )
     bounded = np.maximum(exponents, lowest).astype(np.int32)
     if bounded.size and bounded.max() > highest:
         raise QCompilerError(

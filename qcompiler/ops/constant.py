@@ -12,6 +12,8 @@ from qcompiler.ir.dimension import Shape, static_shape
 from qcompiler.ir.op import Array, Op, OpTypeError, Stored, Tensor, op, require
 from qcompiler.ir.types import Affine, BlockFloat, Elem, TensorType, block_float_grid
 from qcompiler.ir.value import Value
+from qcompiler.numerics.block_conversion import mantissas_at
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.inference import operand_count
 
 
@@ -76,6 +78,10 @@ class Constant(Op):
                 f"holds mantissas outside {elem.format.smallest} to {elem.format.largest}",
             )
             require(
+                elem.format.element == "integer" or _are_elements(mantissas, elem.format),
+                f"holds mantissas that are no numbers of {elem.format.element}",
+            )
+            require(
                 lowest <= int(exponents.min()) and int(exponents.max()) <= highest,
                 f"holds exponents outside {lowest} to {highest}",
             )
@@ -84,6 +90,12 @@ class Constant(Op):
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Stored, ...]:
         return (self.value.array if self.exponents is None else BlockArray(self.value.array, self.exponents.array),)
+
+
+def _are_elements(mantissas: Array, block_format: BlockFormat) -> bool:
+    """Whether mantissas are numbers of a floating-point element: rounding to it changes none."""
+    wide, zero = mantissas.astype(np.int64), np.zeros((), np.int64)
+    return bool((mantissas_at(wide, zero, zero, block_format) == wide).all())
 
 
 def constant_value(value: Value) -> Array | None:

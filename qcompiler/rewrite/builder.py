@@ -30,7 +30,7 @@ class RewriteBuilder(Builder):
         op: Op,
         operands: Sequence[Value],
         *,
-        elem: Elem | None = None,
+        elem: Elem | Sequence[Elem] | None = None,
         loc: Loc | None = None,
         origin: Origin | None = None,
     ) -> Node:

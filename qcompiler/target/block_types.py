@@ -12,9 +12,8 @@ from qcompiler.target.descriptor import TypeSpec
 def operand_blocks(spec: TypeSpec, node: Node, index: int) -> Shape:
     """Block lengths of operand ``index`` of ``node``, held in a format of kind 'block'.
 
-    Blocks of a number of values run along the reduction of a contraction, so that those of both operands line up.
-    Those of depthwise weights run along the channels, as the channels of the other operand do: there is one value of
-    each channel at a tap.
+    Blocks of a number of values run along the reduction of a contraction, so that those of both operands line up. The
+    reduction of a depthwise convolution runs over taps: its weights have blocks of the taps of a row.
     """
     type = node.operands[index].type
     if not isinstance(spec.blocks, int) or not isinstance(node.op, Contraction) or index != 1:
@@ -25,10 +24,22 @@ def operand_blocks(spec: TypeSpec, node: Node, index: int) -> Shape:
     if isinstance(op, Conv2DBase) and op.groups > 1:
         terms = op.channels(type.shape)[1]
         if terms == 1:
-            axis = 0
+            axis -= 1 if op.layout == "NHWC" else 0
         else:
             length = math.gcd(length, terms)
     return block_lengths(spec, type.shape, axis, length)
+
+
+def result_blocks(spec: TypeSpec, node: Node, type: TensorType) -> Shape:
+    """Block lengths of a result of ``node``, held in a format of kind 'block'.
+
+    What writes blocks anew writes them along any axis: a contraction may need them along its reduction.
+    """
+    usual = block_lengths(spec, type.shape)
+    if node.op.name not in ("normalize", "to_block") or not isinstance(type.elem, BlockFloat):
+        return usual
+    along = (block_lengths(spec, type.shape, axis) for axis in range(type.rank))
+    return next((blocks for blocks in along if blocks == type.elem.blocks), usual)
 
 
 def block_lengths(spec: TypeSpec, shape: Shape, axis: int = -1, length: int | None = None) -> Shape:

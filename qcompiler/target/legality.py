@@ -10,7 +10,7 @@ from typing import Any
 from qcompiler.ir import Affine, BlockFloat, Node, Scalar, Shape, TensorType, Value
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.constant import Constant
-from qcompiler.target.block_types import admits_block, block_lengths, operand_blocks
+from qcompiler.target.block_types import admits_block, block_lengths, operand_blocks, result_blocks
 from qcompiler.target.descriptor import TypeSpec
 from qcompiler.target.target import Row, Target, admits_affine
 
@@ -164,8 +164,8 @@ def check_quantized_node(
         if problem:
             return Violation(f"operand {index} of {row.name} ({operand.text}) {problem}", str(value.type))
     for value in node.results:
-        shape = value.type.shape
-        problem = _mismatch(row.out.choices, value.type, True, lambda spec, shape=shape: block_lengths(spec, shape))  # type: ignore[misc]
+        type = value.type
+        problem = _mismatch(row.out.choices, type, True, lambda spec, type=type: result_blocks(spec, node, type))  # type: ignore[misc]
         if problem:
             return Violation(f"the result of {row.name} ({row.out.text}) {problem}", str(value.type))
     return _check_conditions(target, row, node)
@@ -173,7 +173,8 @@ def check_quantized_node(
 
 def check_boundary(target: Target, value: Value) -> Violation | None:
     """Whether an input or output of p' is of a type that the target hands in or out: no accumulator, no constant's."""
-    specs = [s for s in target.descriptor.types.values() if not s.constant and not s.is_product]
+    types = target.descriptor.types.values()
+    specs = [s for s in types if not s.constant and not s.is_product and s not in target.accumulators]
     if any(_admits(spec, value.type, lambda s: block_lengths(s, value.type.shape)) is None for spec in specs):
         return None
     names = [n for n, s in target.descriptor.types.items() if s in specs]

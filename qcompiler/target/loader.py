@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import OPS, SCALARS
 from qcompiler.numerics import BlockArithmetic
 from qcompiler.registry import Registry
+from qcompiler.target.block_accumulators import accumulator_problems
 from qcompiler.target.descriptor import Descriptor
+from qcompiler.target.descriptor_files import DescriptorFiles
 from qcompiler.target.predicate import parse_condition
 from qcompiler.target.target import Target
 
@@ -84,61 +84,18 @@ def read_descriptor(path: Path) -> Target:
     Raises:
         QCompilerError: the file is missing, is no TOML, or says something impossible; names file and line or key.
     """
-    text, content = _read_file(path)
-    content = _with_base(content, path, (path,))
+    files = DescriptorFiles.read(path, TARGETS)
     try:
-        descriptor = Descriptor.model_validate(content)
+        descriptor = Descriptor.model_validate(files.content)
     except ValidationError as error:
         # A misspelled key makes two errors, unknown and missing: the one that the file shows comes first.
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _broken(path, text, [str(p) for p in first["loc"]], _message(first)) from error
+        raise files.broken([str(p) for p in first["loc"]], _message(first)) from error
     target = Target(descriptor, str(path))
-    _check_citations(target, path, text)
+    _check_citations(target, files)
+    for problem in accumulator_problems(target):
+        raise files.broken(problem.keys, problem.text, problem.fix)
     return target
-
-
-def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a descriptor file, and what it says."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QCompilerError(f"cannot read target descriptor {path}: {error}") from error
-    try:
-        return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise QCompilerError(f"{path}: not a TOML file: {error}") from error
-
-
-def _with_base(content: dict[str, Any], path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """What a file says on top of the descriptor that it extends.
-
-    Tables such as ``[types]`` and ``[ops]`` are merged entry by entry; an entry of the file replaces that of the base.
-    """
-    base = content.get("extends")
-    if base is None:
-        return content
-    if not isinstance(base, str):
-        raise QCompilerError(f"{path}: extends: must be the name of a target or the path of a .toml file")
-    if base.endswith(".toml"):
-        base_path = path.parent / base
-    elif base in TARGETS:
-        base_path = TARGETS[base]
-    else:
-        raise QCompilerError(
-            f"{path}: extends: unknown target {base!r}", expected="one of " + ", ".join(TARGETS),
-            fix=did_you_mean(base, TARGETS, most=3),
-        )
-    if base_path.resolve() in [p.resolve() for p in seen]:
-        raise QCompilerError(
-            f"{path}: extends: a descriptor cannot extend itself",
-            found=" -> ".join(p.name for p in (*seen, base_path)),
-        )
-    _, of_base = _read_file(base_path)
-    merged = _with_base(of_base, base_path, (*seen, base_path))
-    for key, value in content.items():
-        of_both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if of_both else value
-    return merged
 
 
 def _message(error: Any) -> str:
@@ -149,62 +106,41 @@ def _message(error: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _broken(path: Path, text: str, keys: list[str], problem: str, fix: str | None = None) -> QCompilerError:
-    line = _line_of(text, keys)
-    place = f"{path}, line {line}" if line else str(path)
-    return QCompilerError(f"{place}: {'.'.join(keys)}: {problem}", fix=fix)
-
-
-def _line_of(text: str, keys: list[str]) -> int | None:
-    """The line that sets the last of nested ``keys`` which the file mentions."""
-    lines = text.splitlines()
-    found, start = None, 0
-    for key in keys:
-        pattern = re.compile(rf"(?:^\s*\[(?:[\w.-]+\.)?{re.escape(key)}\]|(?:^|[{{,\s]){re.escape(key)}\s*=)")
-        for number in range(start, len(lines)):
-            if pattern.search(lines[number]):
-                found, start = number + 1, number
-                break
-        else:
-            break
-    return found
-
-
-def _check_citations(target: Target, path: Path, text: str) -> None:
+def _check_citations(target: Target, files: DescriptorFiles) -> None:
     descriptor = target.descriptor
     for name, spec in descriptor.types.items():
         for storage in spec.storages:
             if storage not in SCALARS:
-                raise _broken(
-                    path, text, ["types", name, "storage"], f"unknown number format {storage!r}",
+                raise files.broken(
+                    ["types", name, "storage"], f"unknown number format {storage!r}",
                     did_you_mean(storage, SCALARS) or f"use one of {', '.join(SCALARS)}",
                 )
             kind = SCALARS[storage]
             if spec.kind == "affine" and not kind.is_integer:
-                raise _broken(path, text, ["types", name, "storage"], f"affine types store integers, not {storage}")
+                raise files.broken(["types", name, "storage"], f"affine types store integers, not {storage}")
             if spec.range and not kind.minimum <= spec.range[0] <= spec.range[1] <= kind.maximum:
-                raise _broken(path, text, ["types", name, "range"], f"{spec.range} is not within {storage}")
+                raise files.broken(["types", name, "range"], f"{spec.range} is not within {storage}")
             if isinstance(spec.zero_point, int) and not kind.minimum <= spec.zero_point <= kind.maximum:
-                raise _broken(path, text, ["types", name, "zero_point"], f"{spec.zero_point} is not within {storage}")
+                raise files.broken(["types", name, "zero_point"], f"{spec.zero_point} is not within {storage}")
     for name, row in descriptor.ops.items():
         if name not in OPS:
-            raise _broken(path, text, ["ops", name], "unknown op", did_you_mean(name, OPS))
+            raise files.broken(["ops", name], "unknown op", did_you_mean(name, OPS))
         for attribute in row.attributes:
             if attribute not in OPS[name].__dataclass_fields__:  # type: ignore[attr-defined]
-                raise _broken(path, text, ["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
+                raise files.broken(["ops", name, "attributes"], f"op {name!r} has no attribute {attribute!r}")
         for condition in row.where:
             try:
                 parse_condition(condition)
             except ValueError as error:
-                raise _broken(path, text, ["ops", name, "where"], str(error)) from error
+                raise files.broken(["ops", name, "where"], str(error)) from error
             except QCompilerError as error:
                 fix = error.fix or error.expected
-                raise _broken(path, text, ["ops", name, "where"], error.problem, fix) from error
+                raise files.broken(["ops", name, "where"], error.problem, fix) from error
     try:
         rows = target.rows
     except ValueError as error:
         name = next(n for n in descriptor.ops if not _resolves(descriptor, n))
-        raise _broken(path, text, ["ops", name], str(error)) from error
+        raise files.broken(["ops", name], str(error)) from error
     for name, resolved in rows.items():
         of_blocks = any(spec.kind == "block" for spec in (resolved.operands[0].choices if resolved.operands else ()))
         fitting = [
@@ -214,24 +150,24 @@ def _check_citations(target: Target, path: Path, text: str) -> None:
         if resolved.arithmetic is None:
             if fitting:
                 known = ", ".join(fitting)
-                raise _broken(path, text, ["ops", name], "cites no arithmetic", f"add arithmetic = one of {known}")
+                raise files.broken(["ops", name], "cites no arithmetic", f"add arithmetic = one of {known}")
             continue
         try:
             numerics.resolve(name, resolved.arithmetic.name, resolved.arithmetic.options)
         except QCompilerError as error:
             fix = error.fix or error.expected
-            raise _broken(path, text, ["ops", name, "arithmetic"], error.problem, fix) from error
+            raise files.broken(["ops", name, "arithmetic"], error.problem, fix) from error
         if resolved.arithmetic.name not in fitting:
-            kind = "block floating point" if of_blocks else "affine types"
-            raise _broken(
-                path, text, ["ops", name, "arithmetic"], f"{resolved.arithmetic} is not an arithmetic of {kind}",
+            taken = "block floating point" if of_blocks else "affine types"
+            raise files.broken(
+                ["ops", name, "arithmetic"], f"{resolved.arithmetic} is not an arithmetic of {taken}",
                 f"use one of {', '.join(fitting)}",
             )
     for needed in ("to_block", "from_block") if target.has_blocks else ("quantize", "dequantize"):
         if descriptor.fallback == "host" and needed not in rows:
-            raise _broken(path, text, ["fallback"], f"the way to the host needs an op {needed!r}, which has no row")
+            raise files.broken(["fallback"], f"the way to the host needs an op {needed!r}, which has no row")
     if any(r.out.choices[0].is_product for r in rows.values()) and "requantize" not in rows:
-        raise _broken(path, text, ["ops"], "accumulators need an op 'requantize', which has no row")
+        raise files.broken(["ops"], "accumulators need an op 'requantize', which has no row")
 
 
 def _resolves(descriptor: Descriptor, name: str) -> bool:

@@ -97,6 +97,14 @@ class Target:
         return spec
 
     @cached_property
+    def accumulators(self) -> list[TypeSpec]:
+        """Block floating-point types that are normalized before they are held."""
+        row = self.rows.get("normalize")
+        if row is None:
+            return []
+        return [s for s in row.operands[0].choices if s.kind == "block" and s not in row.out.choices]
+
+    @cached_property
     def has_blocks(self) -> bool:
         """Whether its numbers are block floating point."""
         return any(spec.kind == "block" for spec in self.descriptor.types.values())

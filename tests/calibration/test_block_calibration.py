@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import qcompiler
 from qcompiler import plugins
-from qcompiler.calibration import data, runner
+from qcompiler.backends.ort import Bypass, FloatSession
+from qcompiler.calibration import data
 from qcompiler.compilation import read_model
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, clone
@@ -63,8 +64,8 @@ def test_fixed_exponents_come_from_the_float_program_in_onnx_runtime(
     graph = calibrated(TABLE, target, feeds)
     fixed = [n for n in graph.nodes if isinstance(n.op, FakeBlock) and n.op.is_fixed]
     assert fixed
-    session = runner.FloatSession(
-        graph, [n.operands[0] for n in fixed], bypass=runner.Bypass(weights=True, activations=True)
+    session = FloatSession(
+        graph, [n.operands[0] for n in fixed], bypass=Bypass(weights=True, activations=True)
     )
     for node, seen in zip(fixed, session.run(feeds), strict=True):
         assert isinstance(node.op, FakeBlock)

@@ -174,7 +174,7 @@ def _patches(
         each = channels // op.groups
         taps = view.reshape(n * height * width, op.groups, each, kh * kw).transpose(1, 0, 3, 2)
         filled = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, fill_to - each)), constant_values=fill)
-        return filled.reshape(op.groups, n * height * width, -1)
+        return filled.reshape(op.groups, n * height * width, kh * kw * fill_to)
 
     each = kernel[3]
     blocks = -(-each // length)

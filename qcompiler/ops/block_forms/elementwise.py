@@ -12,8 +12,8 @@ from qcompiler.ir.op import BlockForm, Tensor, block_form, require
 from qcompiler.ir.types import Elem, TensorType
 from qcompiler.numerics.block_alignment import largest_exponents, shift_to
 from qcompiler.numerics.block_arithmetic import AlignLarger, ExactProduct
-from qcompiler.numerics.block_conversion import spread
-from qcompiler.numerics.block_shift import move
+from qcompiler.numerics.block_conversion import mantissas_at, spread
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.numerics.rounding import Int64
 from qcompiler.ops.block_values import (
     aligned_blocks,
@@ -92,7 +92,10 @@ class Product(BlockForm):
 
 @block_form("relu", "clip")
 class Limit(BlockForm):
-    """Mantissas limited to the bounds' own mantissas at the block's exponent, rounded as the format says."""
+    """Mantissas limited to the bounds' own mantissas at the block's exponent, rounded as the format says.
+
+    A bound that the format cannot hold at that exponent is its smallest or largest mantissa.
+    """
 
     def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         return (block_elem(operands[0]),)
@@ -103,13 +106,13 @@ class Limit(BlockForm):
         block_format = block_float(x.type).format
         for limit, bound in zip(op.limits, (np.maximum, np.minimum), strict=True):
             if np.isfinite(limit):
-                mantissas = bound(mantissas, limit_at(limit, exponents, block_format.rounding))
+                mantissas = bound(mantissas, limit_at(limit, exponents, block_format))
         limited = np.clip(mantissas, block_format.smallest, block_format.largest)
         return (BlockArray(limited.astype(block_format.mantissa_dtype), x.block.exponents),)
 
 
-def limit_at(limit: float, exponents: Int64, rounding: str) -> Int64:
-    """A real bound as integers at given exponents; saturated at 2**62."""
+def limit_at(limit: float, exponents: Int64, block_format: BlockFormat) -> Int64:
+    """A real bound as mantissas of a format at given exponents; saturated at 2**62."""
     fraction, exponent = np.frexp(np.float64(limit))
     significand = np.full((), int(np.ldexp(fraction, 53)), np.int64)
-    return move(significand, np.full((), int(exponent) - 53, np.int64), exponents, rounding)
+    return mantissas_at(significand, np.full((), int(exponent) - 53, np.int64), exponents, block_format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ class WindowReduction(BlockForm):
         Args:
             op: the op.
             windows: values at ``exponents``, ``[*result shape, n]``; 0 outside of the operand.
-            inside: whether each is inside of the operand, broadcastable.
+            inside: whether each is inside of the operand: with length 1 for the samples of a pool, and everywhere for a
+                reduction.
             exponents: on the result's block grid.
         """
         raise NotImplementedError
@@ -48,7 +50,7 @@ class WindowReduction(BlockForm):
         (type,) = results
         x, exponents = mantissas_and_exponents(operands[0])
         windows = _windows(op, x, 0)
-        inside = _windows(op, np.ones((1, *x.shape[1:]), np.int64), 0) > 0
+        inside = _inside(op, x)
         each = _windows(op, np.broadcast_to(exponents, x.shape), NO_EXPONENT)
         blocks, shape = blocks_of(type), windows.shape[:-1]
         grid = largest_exponents(each.max(-1), shape, blocks)
@@ -91,7 +93,7 @@ class Mean(WindowReduction):
 
     def reduce(self, op: Any, windows: Int64, inside: Array, exponents: Int64) -> tuple[Int64, Int64]:
         rule = resolve_block(op, ReciprocalMean)
-        counts = np.broadcast_to(inside, (1, *windows.shape[1:])).sum(-1)
+        counts = np.broadcast_to(inside, (*inside.shape[:-1], windows.shape[-1])).sum(-1)
         return windows.sum(-1) * rule.reciprocals(counts), exponents - rule.places(counts)
 
 
@@ -110,12 +112,21 @@ class ArgMax(BlockForm):
         return (found,)
 
 
+def _inside(op: Any, x: Array) -> Array:
+    """Whether each value of a window is inside of ``x``, broadcastable to the windows."""
+    if not isinstance(op, Pool2D):
+        return np.ones((1,) * (x.ndim + 1 if op.keepdims else x.ndim - len(op.axes) + 1), np.bool_)
+    found: Array = _windows(op, np.ones((1, *x.shape[1:]), np.int64), 0) > 0
+    return found
+
+
 def _windows(op: Any, x: Array, fill: int) -> Array:
     """The values that each result is made of, along a new last axis; ``fill`` outside of the operand."""
     if isinstance(op, Pool2D):
         found = op.padded_windows(op.channels_last(x), fill)
-        cut = found.reshape(*found.shape[:4], -1)
+        cut = found.reshape(*found.shape[:4], math.prod(found.shape[4:]))
         return cut if op.layout == "NHWC" else cut.transpose(0, 3, 1, 2, 4)
-    moved = np.moveaxis(x, op.axes, range(x.ndim - len(op.axes), x.ndim))
-    cut = moved.reshape(*moved.shape[: x.ndim - len(op.axes)], -1)
+    kept = x.ndim - len(op.axes)
+    moved = np.moveaxis(x, op.axes, range(kept, x.ndim))
+    cut = moved.reshape(*moved.shape[:kept], math.prod(moved.shape[kept:]))
     return np.expand_dims(cut, op.axes) if op.keepdims else cut
