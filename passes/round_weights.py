@@ -77,6 +77,7 @@ def _round(graph: Graph, node: Node, moments: PatchMoments) -> None:
     stored = _from_terms(node, rounded, weights.shape).astype(weights.dtype)
     made = build(Constant(ConstantArray(stored)), elem=source.type.elem, origin=source.origin)
     node.set_operand(1, Builder(graph, node, mark.loc)(mark.op, made, origin=mark.result.origin))
+    _erase_unused(graph, mark)
     if len(node.operands) == 3:
         _shift_bias(graph, node, shift)
 
@@ -117,7 +118,9 @@ def _rounding_of(node: Node, mark: Node, weights: Array) -> RoundTerm:
         def to_format(values: Array, term: int) -> Array:
             each = exponents[..., term]
             mantissas, _ = block_conversion.to_block(values, block_format, (1, 1), each)
-            return np.asarray(np.ldexp(mantissas.astype(np.float64), each))
+            # The smallest integer of two's complement would ask for a larger exponent when it is written again.
+            kept = np.maximum(mantissas.astype(np.float64), -block_format.largest)
+            return np.asarray(np.ldexp(kept, each))
 
         return to_format
     assert isinstance(op, FakeQuant)
@@ -147,3 +150,15 @@ def _shift_bias(graph: Graph, node: Node, shift: Array) -> None:
     if mark is not None and bias is not node.operands[2]:
         made = build(mark.op, made, origin=bias.origin)
     node.set_operand(2, made)
+    if mark is not None:
+        _erase_unused(graph, mark)
+
+
+def _erase_unused(graph: Graph, node: Node) -> None:
+    """Erase a node that nobody uses any more, and what it alone used."""
+    if any(value.uses for value in node.results):
+        return
+    sources = [v.producer for v in node.operands if v.producer is not None]
+    graph.erase(node)
+    for source in sources:
+        _erase_unused(graph, source)
