@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.analysis.islands import Island, crossing_names, split_islands
 from qcompiler.backends import reference
-from qcompiler.ir import Graph, Tensor, Value
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Fact, Graph, Stored, Tensor, Value
+from qcompiler.ops.block_conversion import ToBlock
 from qcompiler.ops.constant import constant_value
 from qcompiler.pipeline import Progress, silent
 
@@ -72,18 +75,24 @@ class NativeCode:
         paths = iter(self.libraries)
         return [(i, None if i.on_host else NativeLibrary(next(paths))) for i in self.parts]
 
-    def run(self, feeds: Mapping[str, Array], quantized: bool, threads: int) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], quantized: bool, threads: int) -> dict[str, Any]:
         """Outputs by name; nodes on the host run in the reference interpreter, which is their only implementation.
 
         Args:
             feeds: stored numbers of each input.
-            quantized: the integers behind outputs that are dequantized, in place of these.
+            quantized: what the target stores, in place of outputs that are dequantized: integers, or mantissas and
+                exponents.
             threads: how many run each kernel.
+
+        Raises:
+            QCompilerError: an infinity or NaN is to become block floating point.
         """
         known = dict(feeds)
-        stored: dict[str, Array] = {}
+        stored: dict[str, Stored] = {}
         for island, library in self.islands:
             taken = {v.name: known[v.name] for v in island.graph.inputs}
+            if library is not None:
+                _refuse_infinities(island.graph, taken)
             if library is None:
                 known |= reference.run(island.graph, taken, _keep_stored(island.graph, stored) if quantized else None)
             elif quantized:
@@ -104,12 +113,42 @@ class NativeCode:
         return [(o.name, names[o.value], constant_value(o.value)) for o in self.graph.outputs]
 
 
-def _keep_stored(graph: Graph, stored: dict[str, Array]) -> reference.Observe:
+def _refuse_infinities(graph: Graph, feeds: Mapping[str, Array]) -> None:
+    """Refuse inputs that block floating point cannot hold, as the reference does: kernels look for no such numbers.
+
+    Raises:
+        QCompilerError: an infinity or NaN is to become block floating point.
+    """
+    for value in graph.inputs:
+        array = feeds[value.name]
+        if array.dtype.kind == "f" and _becomes_blocks(value) and not np.isfinite(array).all():
+            raise QCompilerError(
+                f"input {value.name!r}: block floating point has no infinity and no NaN",
+                found=str(array[~np.isfinite(array)].flat[0]),
+            )
+
+
+def _becomes_blocks(value: Value) -> bool:
+    """Whether real numbers become block floating point as they are, or once they have been moved."""
+    for user in value.users:
+        body = getattr(user.op, "body", None)
+        if isinstance(user.op, ToBlock):
+            return True
+        if isinstance(body, Graph):
+            inside = (i for i, outside in zip(body.inputs, user.operands, strict=True) if outside is value)
+            if any(map(_becomes_blocks, inside)):
+                return True
+        if Fact.VALUE_PRESERVING in user.op.facts and any(map(_becomes_blocks, user.results)):
+            return True
+    return False
+
+
+def _keep_stored(graph: Graph, stored: dict[str, Stored]) -> reference.Observe:
     wanted = {before_dequantize(o.value): o.name for o in graph.outputs}
 
     def observe(value: Value, tensor: Tensor) -> None:
         if value in wanted:
-            stored[wanted[value]] = tensor.data
+            stored[wanted[value]] = tensor.stored
 
     return observe
 

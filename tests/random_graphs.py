@@ -331,6 +331,9 @@ def _kernel(w: GraphWriter, x: Value) -> Value:
     return w.make(Fused(body), *operands)[0]
 
 
+BLOCK_KINDS = ("normalize", "read", "add", "limit", "move", "parts", "kernel", "table", "constant")
+
+
 @st.composite
 def block_graphs(draw: Draw, steps: int = 5) -> Graph:
     """Programs of block floating point on images ``[N, 6, 6, 4]``: conversions, sums, kernels, tables, movement."""
@@ -344,7 +347,7 @@ def block_graphs(draw: Draw, steps: int = 5) -> Graph:
         x = draw(st.sampled_from(values))
         elem = x.type.elem
         assert isinstance(elem, BlockFloat)
-        kind = draw(st.sampled_from(["normalize", "read", "add", "limit", "move", "parts", "kernel", "table", "constant"]))
+        kind = draw(st.sampled_from(BLOCK_KINDS))
         if kind == "normalize":
             values += w.make(Normalize(), x, elem=draw(block_types(shape)))
         elif kind == "read":
@@ -367,7 +370,8 @@ def block_graphs(draw: Draw, steps: int = 5) -> Graph:
         elif kind == "table":
             of_8_bits = BlockFloat(BlockFormat(8), (1, 6, 6, 4), ConstantArray(np.full((1,) * 4, -3, np.int32)))
             source = w.make(Normalize(), x, elem=of_8_bits)[0]
-            values += w.make(LookupTable(ConstantArray(draw(arrays((256,), np.int8))), draw(names)), source, elem=of_8_bits)
+            table = LookupTable(ConstantArray(draw(arrays((256,), np.int8))), draw(names))
+            values += w.make(table, source, elem=of_8_bits)
         else:
             fixed_shape = draw(st.sampled_from([(2, 9), (0, 3), (5,), ()]))
             others.append(w.block_constant(fixed_shape, draw(block_types(fixed_shape))))

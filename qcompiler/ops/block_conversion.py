@@ -14,7 +14,7 @@ from qcompiler.ir.op import Array, Stored, Tensor, op, require
 from qcompiler.ir.scalar import F32
 from qcompiler.ir.types import Elem, TensorType, block_float_grid
 from qcompiler.numerics import block_conversion
-from qcompiler.ops.block_values import block_float, blocks_of
+from qcompiler.ops.block_values import block_float, blocks_of, held_by_float64
 from qcompiler.ops.inference import float_elem
 from qcompiler.ops.quantization import ElementOp
 
@@ -44,7 +44,7 @@ class FromBlock(ElementOp):
     holds_blocks = True
 
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
-        block_float(operands[0])
+        held_by_float64(operands[0])
         return (F32,)
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:

@@ -25,6 +25,16 @@ def block_float(type: TensorType) -> BlockFloat:
     return type.elem
 
 
+def held_by_float64(type: TensorType) -> None:
+    """Require block floating point whose every value is a float64 number."""
+    found = block_float(type).format
+    lowest, highest = found.exponent_range
+    require(
+        found.mantissa <= 54 and lowest >= -1074 and highest + found.mantissa <= 1024,
+        f"needs values that float64 holds: mantissas of at most 54 bits, exponents from -1074 on, found {type}",
+    )
+
+
 def all_block_floats(operands: Sequence[TensorType]) -> None:
     """Require block floating point of all operands."""
     for operand in operands:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numerics import block_definition as definition
 from numpy.typing import NDArray
 
-from qcompiler.ir import Arithmetic, BlockFloat, Op, TensorType
+from qcompiler.ir import Arithmetic, BlockFloat, Op, Shape, TensorType
+from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.op import Tensor
 from qcompiler.ir.types import Elem, block_float_grid
 from qcompiler.numerics.block_format import ELEMENTS, BlockFormat
@@ -45,9 +46,9 @@ def wide(bits: int = 40, rounding: str = "half-even", exponent: int = 12) -> Blo
 
 
 @st.composite
-def blocks_for(draw: st.DrawFn, shape: Sequence[int]) -> tuple[int, ...]:
+def blocks_for(draw: st.DrawFn, shape: Shape) -> tuple[int, ...]:
     """One block a sample, single values, blocks of 8, 16 or 32 along an axis, or lengths that leave ragged blocks."""
-    kind = draw(st.sampled_from(["sample", "element", "axis", "any"]))
+    shape, kind = static_shape(shape), draw(st.sampled_from(["sample", "element", "axis", "any"]))
     if kind == "sample" and shape:
         return (1, *shape[1:])
     if kind == "any":
@@ -81,7 +82,7 @@ def tensors(
     at times one block far above the others.
     """
     block_format = block_format or draw(formats())
-    blocks = tuple(blocks if blocks is not None else draw(blocks_for(shape)))
+    blocks = tuple(blocks if blocks is not None else draw(blocks_for(tuple(shape))))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     grid = tuple(int(str(n)) for n in block_float_grid(tuple(shape), blocks))
     low, high = block_format.exponent_range

@@ -69,7 +69,8 @@ def matmul_pairs(op: Any, x: Numbers, w: Numbers, length: int, at: tuple[int, ..
         w = Numbers(w.mantissas.swapaxes(-1, -2), w.exponents.swapaxes(-1, -2))
 
     def leading(array: Any) -> Any:
-        return array[tuple(i if s > 1 else 0 for i, s in zip(at[len(at) - array.ndim :], array.shape[:-2], strict=False))]
+        index = at[len(at) - array.ndim : -2]
+        return array[tuple(i if size > 1 else 0 for i, size in zip(index, array.shape[:-2], strict=True))]
 
     a, a_exponents, b, b_exponents = (leading(array) for array in (*x, *w))
     terms = a.shape[-1]

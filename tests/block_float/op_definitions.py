@@ -144,13 +144,13 @@ def product(a: Numbers, b: Numbers) -> Numbers:
     return Numbers(a.mantissas * b.mantissas, a.exponents + b.exponents)
 
 
-def limited(x: Numbers, low: Any, high: Any, block_format: Any) -> Objects:
+def limited(x: Numbers, bounds: tuple[Any, Any], block_format: Any) -> Objects:
     """Mantissas limited to those that the bounds, fractions or None, have at the exponent of the block."""
     result = x.mantissas.copy()
     for at in np.ndindex(result.shape):
-        for bound, choose in ((low, max), (high, min)):
+        for bound, choose in zip(bounds, (max, min), strict=True):
             if bound is not None:
-                own = definition.mantissa_of(bound, x.exponents[at], block_format)
+                own = definition.mantissa_of(bound, int(x.exponents[at]), block_format)
                 result[at] = choose(result[at], own)
         result[at] = min(max(result[at], definition.smallest_mantissa(block_format)),
                          definition.largest_mantissa(block_format))

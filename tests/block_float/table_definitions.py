@@ -18,7 +18,7 @@ def interpolated(table: list[int], position: Fraction) -> int:
 
 def looked_up(mantissa: int, table: list[int], bits: int) -> int:
     """The function's value for a mantissa of ``bits``: an entry for each, or 513 over the range."""
-    offset = mantissa + 2 ** (bits - 1)
+    offset = mantissa + (1 << (bits - 1))
     if len(table) == 2**bits:
         return table[offset]
     return interpolated(table, Fraction(offset * 512, 2**bits))

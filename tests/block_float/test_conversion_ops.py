@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ir import BlockFloat, ConstantArray, TensorType
 from qcompiler.ir.op import OpTypeError, Tensor
 from qcompiler.ir.scalar import F32
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.block_conversion import FakeBlock, FromBlock, Normalize, ToBlock
+from qcompiler.ops.reduction import ArgMax
 
 SHAPES = [(2, 5), (1, 40), (2, 3, 4), (7,), (2, 2, 2, 3)]
 
@@ -94,7 +97,8 @@ def test_sums_of_40_bits_are_normalized(data: st.DataObject) -> None:
     grid = tuple(-(-s // b) for s, b in zip(shape, blocks, strict=True))
     bits = rng.integers(1, 40, shape)
     mantissas = np.where(rng.random(shape) < 0.2, -(2**39), rng.integers(-(2**bits), 2**bits))
-    x = Tensor(TensorType(shape, elem), np.clip(mantissas, -(2**39), 2**39 - 1), rng.integers(-60, 60, grid).astype(np.int32))
+    exponents = rng.integers(-60, 60, grid).astype(np.int32)
+    x = Tensor(TensorType(shape, elem), np.clip(mantissas, -(2**39), 2**39 - 1), exponents)
     assert x.exponents is not None
     result = data.draw(elems(shape))
     (found,) = run(Normalize(), [x], result)
@@ -117,7 +121,7 @@ def test_values_are_read_as_float32_rounded_once(data: st.DataObject) -> None:
 
 def test_reading_rounds_ties_to_even() -> None:
     mantissas = np.array([2**24 + 1, 2**24 + 3, -(2**24) - 1, 2**25 + 2, 2**30 + 2**6 + 1], np.int64)
-    elem = BlockFloat(wide(40), (5,))
+    elem = BlockFloat(wide(40, exponent=10), (5,))
     (found,) = run(FromBlock(), [Tensor(TensorType((5,), elem), mantissas, np.array([-3], np.int32))])
     assert (found.data * 8).tolist() == [2**24, 2**24 + 4, -(2**24), 2**25, 2**30 + 2**7]
 
@@ -149,9 +153,10 @@ def test_a_mark_without_its_exponent_changes_nothing() -> None:
 def test_calibration_takes_the_smallest_exponent_at_which_all_fits(low: float, high: float, block_format: Any) -> None:
     elem = BlockFloat(block_format, (1, 4))
     mark = FakeBlock(TensorType((2, 4), elem), True).fixed_for(low, high)
-    largest = max(abs(definition.Fraction(low)), abs(definition.Fraction(high)))
+    largest = max(abs(Fraction(low)), abs(Fraction(high)))
     lowest, highest = block_format.exponent_range
-    fits = [e for e in range(lowest, highest + 1) if largest / definition.power(e) < block_format.largest + definition.Fraction(1, 2)]
+    end = block_format.largest + Fraction(1, 2)
+    fits = [e for e in range(lowest, highest + 1) if largest / definition.power(e) < end]
     assert mark.exponent == (min(fits) if fits else highest)
     assert mark.is_calibrated
 
@@ -164,8 +169,26 @@ def test_types_that_do_not_fit() -> None:
             op.result_elems([real])
     with pytest.raises(OpTypeError, match="needs block floating point"):
         ToBlock().check([real], [real])
-    with pytest.raises(OpTypeError, match="marks .* to be held as"):
+    with pytest.raises(OpTypeError, match=r"marks .* to be held as"):
         FakeBlock(TensorType((2, 5), elem)).result_elems([real])
+
+
+@pytest.mark.parametrize(
+    ("block_format", "fits"),
+    [
+        (BlockFormat(54), True), (BlockFormat(55), False), (BlockFormat(40, 10), True), (BlockFormat(40, 11), False),
+        (BlockFormat(8, 11, lowest_exponent=-1023, highest_exponent=1016), True),
+        (BlockFormat(8, 11, lowest_exponent=-1023, highest_exponent=1017), False),
+    ],
+)
+def test_what_float64_does_not_hold_is_not_read(block_format: BlockFormat, fits: bool) -> None:
+    type = TensorType((2, 4), BlockFloat(block_format, (1, 4)))
+    for op in (FromBlock(), ArgMax(1)):
+        if fits:
+            assert len(op.result_elems([type])) == 1
+            continue
+        with pytest.raises(OpTypeError, match="needs values that float64 holds"):
+            op.result_elems([type])
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

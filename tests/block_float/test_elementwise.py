@@ -35,7 +35,9 @@ from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Clip, Relu
 from qcompiler.ops.binary import Add, Maximum, Minimum, Mul, Sub
 
-SHAPES = [((2, 3, 5), (2, 3, 5)), ((2, 1, 5), (3, 1)), ((4, 7), (1, 7)), ((1,), (2, 4)), ((3, 9), (9,)), ((2, 40), (2, 40))]
+SHAPES = [
+    ((2, 3, 5), (2, 3, 5)), ((2, 1, 5), (3, 1)), ((4, 7), (1, 7)), ((1,), (2, 4)), ((3, 9), (9,)), ((2, 40), (2, 40)),
+]
 
 
 def same(found: Tensor, expected: definitions.Written) -> None:
@@ -62,7 +64,8 @@ def test_sums_are_exact_at_the_largest_exponent(
     op: Any, function: Callable[[int, int], int], data: st.DataObject
 ) -> None:
     a, b = data.draw(pairs())
-    elem = BlockFloat(wide(data.draw(st.sampled_from([40, 20])), data.draw(roundings)), data.draw(blocks_for(result_shape(a, b))))
+    held = wide(data.draw(st.sampled_from([40, 20])), data.draw(roundings))
+    elem = BlockFloat(held, data.draw(blocks_for(result_shape(a, b))))
     expected = definitions.aligned(function, definitions.numbers_of(a), definitions.numbers_of(b), elem)
     same(run(citing(op, "align-larger"), [a, b], elem)[0], expected)
 
@@ -99,8 +102,8 @@ def test_limits_are_rounded_to_the_block_and_are_mantissas_of_the_format(data: s
     steps = rng.choice([1.25 * x.type.elem.format.largest, 20]) * rng.uniform(-1, 1, 2)
     low, high = np.sort(np.ldexp(np.rint(4 * steps), rng.choice(x.exponents.reshape(-1)) - 2)).tolist()
     op: Any = data.draw(st.sampled_from([Relu(), Clip(low, high), Clip(minimum=low), Clip(maximum=high)]))
-    bounds = [Fraction(b) if math.isfinite(b) else None for b in op.limits]
-    expected = definitions.limited(definitions.numbers_of(x), *bounds, x.type.elem.format)
+    lowest, highest = (Fraction(b) if math.isfinite(b) else None for b in op.limits)
+    expected = definitions.limited(definitions.numbers_of(x), (lowest, highest), x.type.elem.format)
     (found,) = run(op, [x])
     assert found.type == x.type
     assert found.data.tolist() == expected.tolist()
@@ -112,7 +115,7 @@ def test_limits_are_rounded_to_the_block_and_are_mantissas_of_the_format(data: s
 @pytest.mark.parametrize("rounding", ["half-up", "half-away", "half-even", "toward-zero", "floor"])
 def test_ties_of_sums_in_every_rounding(rounding: str) -> None:
     """Odd mantissas one place below the other operand's exponent: every one is a tie."""
-    odd = np.arange(-127, 128, 2, np.int8)
+    odd = np.arange(-127, 128, 2, dtype=np.int8)
     elem = BlockFloat(FORMATS["amd"], (len(odd),))
     a = Tensor(TensorType(odd.shape, elem), odd, np.array([0], np.int32))
     b = Tensor(TensorType(odd.shape, elem), np.zeros_like(odd), np.array([1], np.int32))

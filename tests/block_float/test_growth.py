@@ -13,6 +13,7 @@ from block_float.block_tensors import FORMATS, citing, roundings, run, tensors, 
 from qcompiler.analysis.block_growth import missing_bits, result_bounds
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import BlockArray, BlockFloat, Builder, Graph, Node, TensorType
+from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.op import Op, Tensor
 from qcompiler.numerics.block_accumulator import bits_for
 from qcompiler.numerics.block_format import BlockFormat
@@ -65,7 +66,8 @@ def sums(draw: st.DrawFn, kind: str, shared: bool) -> tuple[Any, TensorType, lis
         x_shape, w_shape, axis = (1, 3, 2, channels * groups), (outputs, 3, 2, channels), -1
     op = citing(op, f"fixed-point{{fraction={fraction}}}")
     x_format = draw(st.sampled_from([FORMATS["amd"], FORMATS["dsp16"], FORMATS["mx-int8"]]))
-    length = draw(st.integers(1, 7)) if groups == 1 else draw(st.sampled_from([n for n in range(1, 7) if channels % n == 0]))
+    lengths = [n for n in range(1, 7) if groups == 1 or channels % n == 0]
+    length = draw(st.sampled_from(lengths))
     x_blocks = (*[1] * (len(x_shape) - 1), length)
     if shared:
         x_blocks = (*x_shape[:-1], -(-x_shape[-1] // length) * length)
@@ -94,7 +96,7 @@ def test_no_operand_leaves_the_bounds_of_a_sum(kind: str, shared: bool, data: st
     op, type, constants, elem = data.draw(sums(kind, shared))
     low, high = bounds_of(node_of(op, type, constants, elem))
     assert isinstance(type.elem, BlockFloat)
-    shape, blocks = (tuple(int(str(d)) for d in dims) for dims in (type.shape, type.elem.blocks))
+    shape, blocks = static_shape(type.shape), static_shape(type.elem.blocks)
     for _ in range(3):
         x = data.draw(tensors(shape, type.elem.format, blocks))
         (found,) = run(op, [x, *constants], elem)
@@ -110,9 +112,7 @@ def reaching(op: Any, type: TensorType, w: Tensor, channel: int, upper: bool, at
     assert isinstance(type.elem, BlockFloat)
     assert isinstance(w.type.elem, BlockFloat)
     assert w.exponents is not None
-    shape, blocks, of_w = (
-        tuple(int(str(d)) for d in dims) for dims in (type.shape, type.elem.blocks, w.type.elem.blocks)
-    )
+    shape, blocks, of_w = map(static_shape, (type.shape, type.elem.blocks, w.type.elem.blocks))
     each = w.exponents
     for axis, length in enumerate(of_w):
         each = np.repeat(each, length, axis).take(range(w.data.shape[axis]), axis)
@@ -163,13 +163,14 @@ def test_a_constructed_operand_reaches_the_bound(kind: str, upper: bool, shared:
 def test_computed_operands_are_bounded_by_their_formats() -> None:
     graph = Graph()
     elem = BlockFloat(FORMATS["dsp16"], (1, 4))
-    x, w = graph.add_input("x", TensorType((1, 4), elem)), graph.add_input("w", TensorType((3, 4), BlockFloat(FORMATS["dsp16"], (3, 4))))
+    x = graph.add_input("x", TensorType((1, 4), elem))
+    w = graph.add_input("w", TensorType((3, 4), BlockFloat(FORMATS["dsp16"], (3, 4))))
     node = Builder(graph).create(citing(Matmul(True), "fixed-point"), [x, w], elem=BlockFloat(wide(), (1, 3)))
     assert bounds_of(node) == (-4 * 32768 * 32767, 4 * 2**30)
     assert missing_bits(bounds_of(node), TensorType((1, 3), BlockFloat(wide(33), (1, 3)))) == 1
     ends = np.full((1, 4), -32768, np.int16)
     operands = [
-        Tensor(v.type, np.broadcast_to(ends, [int(str(d)) for d in v.type.shape]), np.zeros((1, 1), np.int32)) for v in (x, w)
+        Tensor(v.type, np.broadcast_to(ends, static_shape(v.type.shape)), np.zeros((1, 1), np.int32)) for v in (x, w)
     ]
     assert set(run(node.op, operands, node.result.type.elem)[0].data.reshape(-1).tolist()) == {4 * 2**30}
 
@@ -228,7 +229,7 @@ def test_accumulators_of_enough_bits_never_overflow(bits: int, data: st.DataObje
     bounds = bounds_of(node)
     assert missing_bits(bounds, node.result.type) == bits_for(*bounds) - bits
     assert isinstance(type.elem, BlockFloat)
-    shape, blocks = (tuple(int(str(d)) for d in dims) for dims in (type.shape, type.elem.blocks))
+    shape, blocks = static_shape(type.shape), static_shape(type.elem.blocks)
     x = data.draw(tensors(shape, type.elem.format, blocks, 1))
     ends = np.where(x.data < 0, type.elem.format.smallest, type.elem.format.largest).astype(x.data.dtype)
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from block_float import op_definitions as definitions
 from block_float.block_tensors import FORMATS, blocks_for, formats, run, tensors
-from qcompiler.ir import BlockFloat, TensorType
+from qcompiler.ir import BlockFloat, ConstantArray, TensorType
 from qcompiler.ir.op import OpTypeError, Tensor
 from qcompiler.ir.scalar import I64
 from qcompiler.ops.resize import Resize
@@ -73,8 +73,9 @@ def test_padding_has_no_exponent(data: st.DataObject) -> None:
     elem = BlockFloat(x.type.elem.format, data.draw(blocks_for(op.infer_shapes([x.type])[0])))
     numbers = definitions.numbers_of(x)
     widths = tuple(zip(before, after, strict=True))
+    nothing: Any = None
     padded = definitions.Numbers(
-        np.pad(numbers.mantissas, widths, constant_values=0), np.pad(numbers.exponents, widths, constant_values=None)
+        np.pad(numbers.mantissas, widths, constant_values=0), np.pad(numbers.exponents, widths, constant_values=nothing)
     )
     same(run(op, [x], elem)[0], definitions.written(padded, elem))
 
@@ -110,7 +111,8 @@ def test_slices_are_gathered(data: st.DataObject) -> None:
 def test_one_exponent_moves_nothing() -> None:
     """Where all that meets has one exponent, every mantissa is kept, the last bit too."""
     x = np.arange(-128, 128, dtype=np.int8).reshape(2, 8, 16)
-    value = Tensor(TensorType(x.shape, BlockFloat(FORMATS["amd"], (1, 8, 16))), x, np.array([3, -9], np.int32).reshape(2, 1, 1))
+    type = TensorType(x.shape, BlockFloat(FORMATS["amd"], (1, 8, 16)))
+    value = Tensor(type, x, np.array([3, -9], np.int32).reshape(2, 1, 1))
     (found,) = run(Transpose((0, 2, 1)), [value], BlockFloat(FORMATS["amd"], (1, 16, 8)))
     assert found.exponents is not None
     np.testing.assert_array_equal(found.data, x.transpose(0, 2, 1))
@@ -126,12 +128,8 @@ def test_what_movement_does_not_do() -> None:
         Resize((1, 2), (8, 10), "linear").result_elems([x])
     with pytest.raises(OpTypeError, match="transpose keeps the format of its operand"):
         Transpose((0, 3, 1, 2)).check([x], [TensorType((2, 3, 4, 5), BlockFloat(FORMATS["mx-int8"], (1, 3, 1, 1)))])
-    fixed = BlockFloat(FORMATS["amd"], (1, 3, 1, 1), _zero_exponents(4))
+    fixed = BlockFloat(FORMATS["amd"], (1, 3, 1, 1), ConstantArray(np.zeros((1,) * 4, np.int32)))
     with pytest.raises(OpTypeError, match="transpose finds its exponents at run time"):
         Transpose((0, 3, 1, 2)).check([x], [TensorType((2, 3, 4, 5), fixed)])
 
 
-def _zero_exponents(rank: int) -> Any:
-    from qcompiler.ir import ConstantArray
-
-    return ConstantArray(np.zeros((1,) * rank, np.int32))

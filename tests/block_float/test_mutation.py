@@ -97,7 +97,9 @@ ROWS = [tensor(np.stack([np.resize([1, -2, 5], 256), EVERY], 1), [[gap, 0]] * 25
 
 SEEDS: dict[tuple[str, str], list[Case]] = {
     **{("matmul", name): sums(Matmul()) for name in ("fixed-point", "float32")},
-    **{("conv2d", n): as_convolution(sums(Matmul()), lambda: Conv2D(layout="NHWC")) for n in ("fixed-point", "float32")},
+    **{
+        ("conv2d", n): as_convolution(sums(Matmul()), lambda: Conv2D(layout="NHWC")) for n in ("fixed-point", "float32")
+    },
     **{
         ("conv_transpose2d", n): as_convolution(sums(Matmul()), lambda: ConvTranspose2D(layout="NHWC"))
         for n in ("fixed-point", "float32")
@@ -106,7 +108,8 @@ SEEDS: dict[tuple[str, str], list[Case]] = {
     ("sub", "align-larger"): [case(Sub(), pair, (256,)) for pair in PAIR],
     ("reduce_sum", "align-larger"): [case(ReduceSum((1,)), [rows], (1, 1)) for rows in ROWS],
     ("mul", "exact-product"): [
-        case(Mul(), [tensor([EVERY, EVERY], [[0], [gap]], (1, 256)), tensor([[1]], [[0]], (1, 1))], (2, 256)) for gap in (1, 2)
+        case(Mul(), [tensor([EVERY, EVERY], [[0], [gap]], (1, 256)), tensor([[1]], [[0]], (1, 1))], (2, 256))
+        for gap in (1, 2)
     ],
     ("mean", "reciprocal"): [case(Mean((1,)), [rows], (1, 1)) for rows in ROWS] + [
         case(Mean((1,)), [tensor(EVERY.reshape(-1, 1) // SEVENTHS, [[0]], (256, 7))], (256, 1))
@@ -121,7 +124,8 @@ SEEDS: dict[tuple[str, str], list[Case]] = {
         ], (256, 1, 1, 1))
     ],
     ("softmax", "block-exponential"): [
-        case(Softmax(-1), [tensor([[0, -1, -3, -5, -6, -7], [9, 8, 3, 2, 1, 0]], [[e], [e]], (1, 6))], (1, 1)) for e in (-12, -13)
+        case(Softmax(-1), [tensor([[0, -1, -3, -5, -6, -7], [9, 8, 3, 2, 1, 0]], [[e], [e]], (1, 6))], (1, 1))
+        for e in (-12, -13)
     ] + [case(Softmax(-1), [tensor(np.stack([0 * EVERY, EVERY], 1), [[-11]], (256, 2))], (256, 2))],
 }
 
@@ -161,7 +165,7 @@ def test_every_block_arithmetic_has_seeds() -> None:
 
 def test_every_parameter_is_varied() -> None:
     for (_, name), cls in BLOCK.items():
-        for field in dataclasses.fields(cls):
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             assert any(f"{field.name}=" in text for text in PARAMETERS[name]), (name, field.name)
 
 

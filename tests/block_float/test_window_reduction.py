@@ -15,7 +15,7 @@ from block_float.block_tensors import FORMATS, blocks_for, citing, formats, roun
 from qcompiler.ir import BlockFloat, TensorType
 from qcompiler.ir.op import OpTypeError, Tensor
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
-from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceMin, ReduceSum
+from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceMin, ReduceProduct, ReduceSum
 
 NARROW = ("dsp16", "dsp8", "amd", "mx-int8", "mx-e2m3", "mx-e2m1", "mx-e3m2")
 
@@ -26,11 +26,12 @@ def same(found: Tensor, expected: definitions.Written) -> None:
 
 
 @st.composite
-def pools(draw: st.DrawFn, make: Any, **more: Any) -> tuple[Any, Tensor, Any]:
+def pools(draw: st.DrawFn, make: Any, dilations: tuple[int, int] | None = None) -> tuple[Any, Tensor, Any]:
     """A pool whose windows all hold a value, its operand, and the windows."""
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pads = tuple(draw(st.integers(0, max(k - 1, 0))) for k in (*kernel, *kernel))
-    op = make(kernel, strides=(draw(st.integers(1, 2)), draw(st.integers(1, 3))), pads=pads, layout="NHWC", **more)
+    op = make(kernel, strides=(draw(st.integers(1, 2)), draw(st.integers(1, 3))), pads=pads, layout="NHWC")
+    op = op if dilations is None else op.replace(dilations=dilations)
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 3)))
     assume(all((op.kernel[i] - 1) * op.dilations[i] < shape[1 + i] + pads[i] + pads[i + 2] for i in (0, 1)))
     x = draw(tensors(shape, draw(formats(*NARROW))))
@@ -44,7 +45,7 @@ def pools(draw: st.DrawFn, make: Any, **more: Any) -> tuple[Any, Tensor, Any]:
 @given(st.data())
 def test_largest_values_of_windows(data: st.DataObject) -> None:
     dilations = (data.draw(st.integers(1, 2)), 1)
-    op, x, windows = data.draw(pools(MaxPool2D, dilations=dilations))
+    op, x, windows = data.draw(pools(MaxPool2D, dilations))
     assert isinstance(x.type.elem, BlockFloat)
     elem = BlockFloat(x.type.elem.format, data.draw(blocks_for(windows.shape)))
     same(run(op, [x], elem)[0], definitions.reduced(max, definitions.numbers_of(x), windows, elem))
@@ -78,7 +79,8 @@ def test_largest_and_smallest_values(make: Any, function: Any, data: st.DataObje
     x, axes, keepdims, windows = data.draw(reductions())
     assert isinstance(x.type.elem, BlockFloat)
     elem = BlockFloat(x.type.elem.format, data.draw(blocks_for(windows.shape)))
-    same(run(make(axes, keepdims), [x], elem)[0], definitions.reduced(function, definitions.numbers_of(x), windows, elem))
+    expected = definitions.reduced(function, definitions.numbers_of(x), windows, elem)
+    same(run(make(axes, keepdims), [x], elem)[0], expected)
 
 
 @settings(max_examples=50, deadline=None)
@@ -135,6 +137,4 @@ def test_types_that_do_not_fit() -> None:
     with pytest.raises(OpTypeError, match="is not one of block floating point"):
         citing(Mean((1,)), "litert-mean").check([x], [TensorType((2, 1), BlockFloat(wide(), (1, 1)))])
     with pytest.raises(OpTypeError, match="has no meaning on block floating point"):
-        from qcompiler.ops.reduction import ReduceProduct
-
         ReduceProduct((1,)).result_elems([x])

@@ -53,7 +53,10 @@ def test_accumulators_too_narrow_for_one_product() -> None:
     write_target("few.toml", descriptor(27))
     refuse(
         "compile", "absent.onnx", "--target", "few.toml", "-o", "out",
-        naming=("few.toml, line 10: types.acc.mantissa: 27 bits cannot hold a single product of 'x' and 'w'", "5 bits too few"),
+        naming=(
+            "few.toml, line 10: types.acc.mantissa: 27 bits cannot hold a single product of 'x' and 'w'",
+            "5 bits too few",
+        ),
     )
 
 

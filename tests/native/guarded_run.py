@@ -47,23 +47,26 @@ def guarded_array(shape: tuple[int, ...], dtype: Any, side: str) -> Array:
 
 
 def run_guarded(library: NativeLibrary, feeds: list[Array], samples: int, side: str) -> list[Array]:
-    """Outputs and the integers behind them, on one thread; the workspace is guarded as well."""
+    """Outputs, what stands behind them, and its exponents, on one thread; the workspace is guarded as well."""
 
-    def places(arrays: list[Array]) -> Any:
-        return (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
+    def places(arrays: list[Array | None]) -> Any:
+        return (ctypes.c_void_p * max(len(arrays), 1))(*(None if a is None else a.ctypes.data for a in arrays))
 
     inputs = [guarded_array(a.shape, a.dtype, side) for a in feeds]
     for array, numbers in zip(inputs, feeds, strict=True):
         array[...] = numbers
     results = [guarded_array(t.shape_of(samples), t.dtype, side) for t in (*library.outputs, *library.stored)]
+    exponents = [
+        guarded_array(t.shape_of(samples), t.dtype, side) if t.name else None for t in library.stored_exponents
+    ] or [None] * len(library.outputs)
     program = library._program
     size = -(-(program.workspace_bytes + program.scratch_bytes) // ALIGNMENT) * ALIGNMENT
     workspace = guarded_array((size,), np.uint8, side)
-    status = program.run(places(inputs), places(results), samples, workspace.ctypes.data, None, None)
+    status = program.run(places([*inputs]), places([*results, *exponents]), samples, workspace.ctypes.data, None, None)
     assert status == 0
     for array, numbers in zip(inputs, feeds, strict=True):
         assert array.tobytes() == numbers.tobytes(), "the program wrote to an input"
-    return results
+    return [*results, *(e for e in exponents if e is not None)]
 
 
 def main(side: str, library: str, inputs: str, outputs: str) -> None:

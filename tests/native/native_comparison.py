@@ -23,7 +23,7 @@ from qcompiler.backends.tvm.library_build import RUNTIME, build_shared_library
 from qcompiler.backends.tvm.native_build import native_parts
 from qcompiler.backends.tvm.native_library import NativeLibrary
 from qcompiler.backends.tvm.toolchain import Toolchain, find_toolchain
-from qcompiler.ir import Graph, Tensor, Value
+from qcompiler.ir import BlockArray, Graph, Stored, Tensor, Value
 from qcompiler.native_code import NativeCode
 from qcompiler.program import Program
 
@@ -31,14 +31,14 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 
-def run_reference(graph: Graph, feeds: Feeds) -> tuple[dict[str, Array], list[Array]]:
-    """Outputs by name, and for each output, in order, the integers that stand behind it."""
+def run_reference(graph: Graph, feeds: Feeds) -> tuple[dict[str, Array], list[Stored]]:
+    """Outputs by name, and for each output, in order, what stands behind it."""
     wanted = {before_dequantize(o.value) for o in graph.outputs}
-    stored: dict[Value, Array] = {}
+    stored: dict[Value, Stored] = {}
 
     def observe(value: Value, tensor: Tensor) -> None:
         if value in wanted:
-            stored[value] = tensor.data
+            stored[value] = tensor.stored
 
     outputs = reference.run(graph, feeds, observe)
     return outputs, [stored[before_dequantize(o.value)] for o in graph.outputs]
@@ -147,8 +147,14 @@ def assert_native_equals_reference(
                     assert_same_bits(integers, expected, f"{where}: stored {describe(output.value)}")
 
 
-def assert_same_bits(found: Array, expected: Array, what: str) -> None:
-    """Same dtype, shape and bytes: zeros of different sign are different."""
+def assert_same_bits(found: Stored, expected: Stored, what: str) -> None:
+    """Same dtype, shape and bytes: zeros of different sign are different. Of block floating point, both arrays."""
+    if isinstance(expected, BlockArray) or isinstance(found, BlockArray):
+        assert isinstance(found, BlockArray), f"{what}: {type(found).__name__}"
+        assert isinstance(expected, BlockArray), what
+        assert_same_bits(found.exponents, expected.exponents, f"{what}: exponents")
+        assert_same_bits(found.mantissas, expected.mantissas, f"{what}: mantissas")
+        return
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape), f"{what}: {found.dtype}{found.shape}"
     if found.tobytes() != expected.tobytes():
         different = np.argwhere(found != expected)

@@ -218,7 +218,7 @@ def test_a_library_of_another_version_is_refused(tmp_path: Path) -> None:
     toolchain = find_toolchain()
     toolchain.compile(source, tmp_path / "old.o", flags=["-fvisibility=default"])
     toolchain.link_shared([tmp_path / "old.o"], tmp_path / "old.so")
-    with pytest.raises(UnusableLibrary, match=r"(?s)old\.so is no library of this version.*runtime version 1"):
+    with pytest.raises(UnusableLibrary, match=r"(?s)old\.so is no library of this version.*runtime version 2"):
         NativeLibrary(tmp_path / "old.so")
 
 

@@ -15,14 +15,17 @@ from qcompiler.backends.tvm.instruction_set import INSTRUCTION_SETS, Instruction
 from qcompiler.backends.tvm.kernel import Role
 from qcompiler.backends.tvm.kernels.direct_contraction import DirectMatmul
 from qcompiler.backends.tvm.kernels.weight_digits import split_into_digits
+from qcompiler.backends.tvm.kernels.wide_carry_convolution import CarryConvolution
 from qcompiler.backends.tvm.kernels.wide_contraction import (
     ContractionGeometry,
     WideContraction,
+    by_carries,
     by_digits,
     by_estimate,
     wide_contraction,
 )
 from qcompiler.backends.tvm.kernels.wide_estimate import estimate_weights
+from qcompiler.backends.tvm.kernels.wide_kernel import WideKernel
 from qcompiler.backends.tvm.kernels.wide_partial_sums import CombineDigits, CombineEstimate
 
 isa = isa_fixture(but=NO_PRODUCTS)
@@ -76,18 +79,21 @@ def computed_sums(way: WideContraction, x: Array, isa: InstructionSet) -> Array:
     return result.reshape(samples, -1)
 
 
-def check(geometry: ContractionGeometry, x: Array, weights: Array, isa: InstructionSet) -> list[WideContraction]:
-    """Both ways, and the chosen one, give exact sums; the ways that there are."""
+def check(geometry: ContractionGeometry, x: Array, weights: Array, isa: InstructionSet) -> dict[str, WideContraction]:
+    """All ways, and the chosen one, give exact sums; the ways that there are."""
     x, weights = x.astype(np.int16), weights.astype(np.int16)
     expected = np.stack([exact_sums(geometry, sample, weights).reshape(-1) for sample in x])
-    ways = [by_digits(geometry, *split_into_digits(weights), isa)]
+    ways = {"digits": by_digits(geometry, *split_into_digits(weights), isa)}
     estimate = estimate_weights(weights)
     if estimate is not None and isa.group == 4:
-        ways.append(by_estimate(geometry, weights, estimate, isa))
-    for way in ways:
+        ways["estimate"] = by_estimate(geometry, weights, estimate, isa)
+    with_carries = None if geometry.is_depthwise else by_carries(geometry, weights, isa)
+    if with_carries is not None:
+        ways["carries"] = with_carries
+    for way in ways.values():
         np.testing.assert_array_equal(computed_sums(way, x, isa), expected)
-    chosen = wide_contraction(geometry, weights, isa)
-    assert (chosen.sums, [c.kernel for c in chosen.calls]) in [(w.sums, [c.kernel for c in w.calls]) for w in ways]
+    chosen, found = wide_contraction(geometry, weights, isa), ways.values()
+    assert (chosen.sums, [c.kernel for c in chosen.calls]) in [(w.sums, [c.kernel for c in w.calls]) for w in found]
     return ways
 
 
@@ -154,8 +160,11 @@ def test_the_largest_sums(isa: InstructionSet, name: str, weight: int | str, act
     elif weight == HIGHEST:
         weights[:] = HIGHEST
     ways = check(geometry, x, weights, isa)
-    assert ways[0].sums.parts == 2
-    assert len(ways) == (2 if isa.group == 4 else 1)
+    assert ways["digits"].sums.parts == 2
+    # Two weights at the lower end are too much for a chunk; where channels are seen one by one, each step has one.
+    has_carries = isa.wide.group == 1 or name == "multiplied" or weight == HIGHEST
+    expected = {"digits", *["estimate"] * (isa.group == 4), *["carries"] * (has_carries and name != "depthwise")}
+    assert set(ways) == expected
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -169,9 +178,10 @@ def test_small_weights_need_one_part(isa: InstructionSet, name: str) -> None:
 
 def test_many_terms_need_more_digits_and_allow_no_estimate(isa: InstructionSet) -> None:
     geometry, rng = ContractionGeometry.of_matrices(3, 3000, 20), np.random.default_rng(3)
-    weights = rng.integers(LOWEST, HIGHEST + 1, (20, 1, 1, 3000))
+    weights = rng.integers(LOWEST // 2, HIGHEST // 2, (20, 1, 1, 3000)) * 2 - 1
+    weights[:, :, :, ::2] //= 2
     ways = check(geometry, rng.choice([LOWEST, HIGHEST], (1, 1, 3, 3000)), weights, isa)
-    assert [way.sums.parts for way in ways] == [3]
+    assert {name: way.sums.parts for name, way in ways.items()} == {"digits": 3, "carries": 2}
 
 
 def test_products_of_bytes_replace_a_digit_where_they_take_less() -> None:
@@ -185,6 +195,17 @@ def test_products_of_bytes_replace_a_digit_where_they_take_less() -> None:
     by_bytes = {key for key, stage in stages.items() if stage is CombineEstimate}
     assert by_bytes == {("avx512-vnni", "padded"), ("aarch64-dotprod", "padded")}
     assert all(stage is CombineDigits for key, stage in stages.items() if key not in by_bytes)
+
+
+def test_weights_that_are_mostly_small_take_carries(isa: InstructionSet) -> None:
+    geometry, rng = SHAPES["padded"], np.random.default_rng(6)
+    shape = (geometry.outputs, *geometry.kernel, geometry.channels // geometry.groups)
+    # Three times what one part holds.
+    spread = 3 * (1 << 16) / np.prod(shape[1:])
+    weights = np.clip(rng.laplace(0.0, spread, shape), LOWEST, HIGHEST).astype(np.int16)
+    (call,) = wide_contraction(geometry, weights, isa).calls
+    assert isinstance(call.kernel, WideKernel)
+    assert isinstance(call.kernel.kernel, CarryConvolution)
 
 
 @pytest.mark.parametrize("name", SHAPES)

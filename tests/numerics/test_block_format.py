@@ -53,7 +53,7 @@ def test_elements_are_those_of_ml_dtypes(name: str) -> None:
     ("settings", "message"),
     [
         ({"mantissa": 1}, "mantissa of a block format is out of range"),
-        ({"mantissa": 34}, "mantissa of a block format is out of range"),
+        ({"mantissa": 63}, "mantissa of a block format is out of range"),
         ({"mantissa": 8.0}, "mantissa of a block format is out of range"),
         ({"exponent": 1}, "exponent of a block format is out of range"),
         ({"exponent": 17}, "exponent of a block format is out of range"),

@@ -76,17 +76,33 @@ def x(fields: str) -> tuple[str, str]:
 
 BROKEN: dict[str, tuple[tuple[str, str], str]] = {
     # What is replaced by what, and what the message says.
-    "block field of a scalar": (('storage = "f32"', 'storage = "f32", mantissa = 8'), "line 12: types.real: 'mantissa' belongs"),
-    "guard of a scalar": (('storage = "f32"', 'storage = "f32", guard = 0'), "types.real: 'guard' belongs to types of kind 'block'"),
-    "blocks of a scalar": (('storage = "f32"', 'storage = "f32", blocks = 4'), "blocks of a number of values, or of an element"),
-    "storage of a block": (x('mantissa = 8, storage = "i8"'), "line 13: types.x: 'storage' belongs to types of kind 'affine'"),
-    "zero point of a block": (x("mantissa = 8, zero_point = 0"), "types.x: 'zero_point' belongs to types of kind 'affine'"),
+    "block field of a scalar": (
+        ('storage = "f32"', 'storage = "f32", mantissa = 8'), "line 12: types.real: 'mantissa' belongs"
+    ),
+    "guard of a scalar": (
+        ('storage = "f32"', 'storage = "f32", guard = 0'), "types.real: 'guard' belongs to types of kind 'block'"
+    ),
+    "blocks of a scalar": (
+        ('storage = "f32"', 'storage = "f32", blocks = 4'), "blocks of a number of values, or of an element"
+    ),
+    "storage of a block": (
+        x('mantissa = 8, storage = "i8"'), "line 13: types.x: 'storage' belongs to types of kind 'affine'"
+    ),
+    "zero point of a block": (
+        x("mantissa = 8, zero_point = 0"), "types.x: 'zero_point' belongs to types of kind 'affine'"
+    ),
     "range of a block": (x("mantissa = 8, range = [-127, 127]"), "types.x: 'range' belongs to types of kind 'affine'"),
-    "blocks by channel": ((ACC, ACC.replace("element", "channel")), "types.acc: a type of kind 'block' has no blocks 'channel'"),
-    "scale of affine types": (x('mantissa = 8, scale = "product(0,1)"'), r"types.x: a type of kind 'block' has no scale 'product\(0,1\)'"),
+    "blocks by channel": (
+        (ACC, ACC.replace("element", "channel")), "types.acc: a type of kind 'block' has no blocks 'channel'"
+    ),
+    "scale of affine types": (
+        x('mantissa = 8, scale = "product(0,1)"'), r"types.x: a type of kind 'block' has no scale 'product\(0,1\)'"
+    ),
     "scale that is a number": (x("mantissa = 8, scale = 0.5"), "types.x: a type of kind 'block' has no scale 0.5"),
     "no mantissa": (x("exponent = 8"), "types.x: a type of kind 'block' needs 'mantissa', or 'mx'"),
-    "mantissa and element": (x('mantissa = 8, mx = "int8"'), "types.x: a type of kind 'block' needs 'mantissa', or 'mx'"),
+    "mantissa and element": (
+        x('mantissa = 8, mx = "int8"'), "types.x: a type of kind 'block' needs 'mantissa', or 'mx'"
+    ),
     "unknown element": (x('mx = "e4m4"'), "line 13: types.x: unknown element 'e4m4'"),
     "unknown rounding": (x('mantissa = 8, rounding = "up"'), "types.x: unknown rounding 'up'"),
     "unknown overflow": (x('mantissa = 8, overflow = "wrap"'), "line 13: types.x.overflow"),
@@ -95,17 +111,25 @@ BROKEN: dict[str, tuple[tuple[str, str], str]] = {
     "mantissa too wide": (x("mantissa = 63"), "types.x: mantissa of a block format is out of range"),
     "exponent too narrow": (x("mantissa = 8, exponent = 1"), "types.x: exponent of a block format is out of range"),
     "guard without headroom": (x("mantissa = 8, guard = 1"), "types.x: guard bits belong to the scale rule 'headroom'"),
-    "guard too large": (x('mantissa = 8, scale = "headroom", guard = 7'), "types.x: guard of a block format is out of range"),
+    "guard too large": (
+        x('mantissa = 8, scale = "headroom", guard = 7'), "types.x: guard of a block format is out of range"
+    ),
     "headroom of sign and magnitude": (
-        x('mantissa = 8, scale = "headroom", representation = "sign-magnitude"'), "types.x: the scale rule 'headroom' counts"
+        x('mantissa = 8, scale = "headroom", representation = "sign-magnitude"'),
+        "types.x: the scale rule 'headroom' counts",
     ),
     "blocks of no value": ((ACC, ACC.replace('"element"', "0")), "types.acc.blocks"),
-    "arithmetic of integers": (("align-larger", "litert-add"), "line 25: ops.add.arithmetic: litert-add is not an arithmetic of block"),
+    "arithmetic of integers": (
+        ("align-larger", "litert-add"), "line 25: ops.add.arithmetic: litert-add is not an arithmetic of block"
+    ),
     "no arithmetic": ((', arithmetic = "align-larger"', ""), "line 25: ops.add: cites no arithmetic"),
     "unknown order": (
-        ("fixed-point{overflow=saturate fraction=2}", "float32{order=random}"), "ops.matmul.arithmetic: unknown order of summation"
+        ("fixed-point{overflow=saturate fraction=2}", "float32{order=random}"),
+        "ops.matmul.arithmetic: unknown order of summation",
     ),
-    "unknown overflow of sums": (("overflow=saturate", "overflow=clamp"), "line 22: ops.matmul.arithmetic: unknown overflow 'clamp'"),
+    "unknown overflow of sums": (
+        ("overflow=saturate", "overflow=clamp"), "line 22: ops.matmul.arithmetic: unknown overflow 'clamp'"
+    ),
     # Accumulators.
     "limits of other bits": (
         ("bits = 24", "bits = 32"),
@@ -119,11 +143,15 @@ BROKEN: dict[str, tuple[tuple[str, str], str]] = {
         ('[limits]\naccumulator = { bits = 24, overflow = "saturate" }\n', ""),
         "chip.toml: limits.accumulator: accumulators have 32 bits, but 'acc'",
     ),
-    "more binary places than bits": (("fraction=2", "fraction=24"), "ops.matmul.arithmetic: binary places of an accumulator"),
-    "fewer binary places than none": (("fraction=2", "fraction=-1"), "ops.matmul.arithmetic: binary places of an accumulator"),
+    "more binary places than bits": (
+        ("fraction=2", "fraction=24"), "ops.matmul.arithmetic: binary places of an accumulator"
+    ),
+    "fewer binary places than none": (
+        ("fraction=2", "fraction=-1"), "ops.matmul.arithmetic: binary places of an accumulator"
+    ),
     "wide factors": (
-        x("mantissa = 24"), "line 16: types.acc.mantissa: 24 bits cannot hold a single product of 'x' and 'w' with 2 binary "
-        "places below it, which matmul sums up: 10 bits too few",
+        x("mantissa = 24"), "line 16: types.acc.mantissa: 24 bits cannot hold a single product of 'x' and 'w' with 2 "
+        "binary places below it, which matmul sums up: 10 bits too few",
     ),
     "short exponents": (
         ("exponent = 10", "exponent = 8"),
@@ -147,7 +175,7 @@ def test_one_product_fits_exactly(tmp_path: Path) -> None:
         if bits == 18:
             read(tmp_path, *changes)
             continue
-        with pytest.raises(QCompilerError, match="types.acc.mantissa: 17 bits cannot hold .*: 1 bits too few") as caught:
+        with pytest.raises(QCompilerError, match=r"types\.acc\.mantissa: 17 bits .*: 1 bits too few") as caught:
             read(tmp_path, *changes)
         assert caught.value.fix == "use mantissa = 18 or more"
 
@@ -166,16 +194,17 @@ def test_products_of_mul_are_held_too(symmetric: bool, tmp_path: Path) -> None:
 
 def test_the_first_of_several_widths_counts(tmp_path: Path) -> None:
     """Operand 1 may be another x, which is wider."""
-    changes = ('in = ["x", "w", "bias?"]', 'in = ["x", "w|far", "bias?"]'), ("[ops]", 'far = { kind = "block", mantissa = 20, blocks = 16 }\n[ops]')
-    with pytest.raises(QCompilerError, match="product of 'x' and 'far' with 2 binary places below it.*: 6 bits too few"):
+    far = 'far = { kind = "block", mantissa = 20, blocks = 16 }'
+    changes = ('in = ["x", "w", "bias?"]', 'in = ["x", "w|far", "bias?"]'), ("[ops]", far + "\n[ops]")
+    with pytest.raises(QCompilerError, match=r"'x' and 'far' with 2 binary places below it.*: 6 bits too few"):
         read(tmp_path, *changes)
 
 
 def test_float32_sums_need_no_accumulator(tmp_path: Path) -> None:
     """Neither widths nor ``limits`` are looked at; ``mul`` has its own."""
     target = read(
-        tmp_path, ("fixed-point{overflow=saturate fraction=2}", "float32"), ('"bias?"], out = "acc"', '"real?"], out = "real"'),
-        ("bits = 24", "bits = 9"),
+        tmp_path, ("fixed-point{overflow=saturate fraction=2}", "float32"),
+        ('"bias?"], out = "acc"', '"real?"], out = "real"'), ("bits = 24", "bits = 9"),
     )
     assert target.rows["matmul"].out.choices[0].kind == "scalar"
 

@@ -67,9 +67,10 @@ act = { kind = "affine", storage = "u8" }
 max_pool2d = { in = ["act"], out = "act" }
 avg = { in = ["act"], out = "act" }
 """
-    with pytest.raises(QCompilerError, match="ops.avg: unknown op"):
+    with pytest.raises(QCompilerError, match=r"ops\.avg: unknown op"):
         read_descriptor(write(tmp_path, child=child, base=BASE))
-    target = read_descriptor(write(tmp_path, child=child.replace('avg = { in = ["act"], out = "act" }\n', ""), base=BASE))
+    child = child.replace('avg = { in = ["act"], out = "act" }\n', "")
+    target = read_descriptor(write(tmp_path, child=child, base=BASE))
     descriptor = target.descriptor
     assert descriptor.decompositions == ["split-to-slices"]
     assert (descriptor.limits.max_rank, descriptor.limits.accumulator.bits) == (5, 24)
@@ -122,7 +123,8 @@ def test_nothing_extends_itself(names: tuple[str, ...], tmp_path: Path) -> None:
     files = {
         name: CHILD.replace("base.toml", f"{names[(i + 1) % len(names)]}.toml") for i, name in enumerate(names)
     }
-    with pytest.raises(QCompilerError, match=rf"{names[-1]}\.toml: extends: a descriptor cannot extend itself") as caught:
+    message = rf"{names[-1]}\.toml: extends: a descriptor cannot extend itself"
+    with pytest.raises(QCompilerError, match=message) as caught:
         read_descriptor(write(tmp_path, **files))
     assert caught.value.found == " -> ".join(f"{n}.toml" for n in (*names, names[0]))
 
@@ -131,7 +133,7 @@ def test_nothing_extends_itself(names: tuple[str, ...], tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         # Entries that only the base has: its file, its line.
-        ('storage = "i32"', 'storage = "i33"', r"base\.toml, line 14: types\.acc\.storage: unknown number format 'i33'"),
+        ('storage = "i32"', 'storage = "i33"', r"base\.toml, line 14: types\.acc\.storage: unknown number format"),
         ('ties = "all"', 'ties = "some"', r"base\.toml, line 18: ops\.max_pool2d\.ties"),
         ("max_rank = 4", "max_rnk = 4", r"base\.toml, line 9: limits\.max_rnk: unknown key"),
         ('arithmetic = "double"', 'arithmetic = "dobule"', r"base\.toml, line 17: ops\.requantize\.arithmetic"),

@@ -8,16 +8,18 @@ from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.analysis.sample_order import samples_in_order
 from qcompiler.backends.lowering import find_lowering
 from qcompiler.backends.tvm import lowerings as _lowerings
+from qcompiler.backends.tvm.block_regions import BlockRegion
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder, elements
+from qcompiler.backends.tvm.kernel_program import KernelProgram, NoLowering, ProgramBuilder, elements, is_block
 from qcompiler.backends.tvm.kernels.table import ByteLookup
 from qcompiler.backends.tvm.lowerings.tail import lower_elementwise
 from qcompiler.backends.tvm.program_source import Interface, TensorDescription
 from qcompiler.backends.tvm.regions import Region, form_regions
 from qcompiler.backends.tvm.tile_choices import TileChoices
-from qcompiler.ir import Graph, SymbolicDim, TensorType, Value, clone
+from qcompiler.ir import BlockFloat, Graph, SymbolicDim, TensorType, Value, clone
 from qcompiler.ir.clone import inline_bodies
 from qcompiler.ir.dimension import static_shape
+from qcompiler.ir.types import block_float_grid
 from qcompiler.ops.constant import constant_value
 
 del _lowerings
@@ -43,7 +45,10 @@ def lower_program(
     stored = [before_dequantize(o.value) for o in one.outputs]
     kept = frozenset([*stored, *(o.value for o in one.outputs)])
     for region in form_regions(one, kept, isinstance(isa, ByteLookup)):
-        lower_region(region, builder)
+        if isinstance(region, BlockRegion):
+            lower_block_region(region, builder)
+        else:
+            lower_region(region, builder)
     for output, integers in zip(one.outputs, stored, strict=True):
         builder.add_output(output.value, integers)
     return builder.finish(), _interface(graph, one, stored)
@@ -106,6 +111,31 @@ def lower_region(region: Region, builder: ProgramBuilder) -> None:
     alone(root, builder)
 
 
+def lower_block_region(region: BlockRegion, builder: ProgramBuilder) -> None:
+    """Add the calls of one region of block floating point.
+
+    Raises:
+        NoLowering: its op has no native form.
+    """
+    root = region.root
+    if len(root.results) == 1 and not elements(region.result):
+        builder.result(region.result)
+        if is_block(region.result):
+            builder.exponents_result(region.result)
+        return
+    with_tail = find_lowering("tvm-block-root", root.op)
+    alone = find_lowering("tvm-block", root.op)
+    if with_tail is not None:
+        with_tail(region, builder)
+    elif alone is not None:
+        alone(root, builder)
+    else:
+        raise NoLowering(
+            f"native code has no form of op {root.op.name!r} on block floating point", layer=root.layer,
+            fix="run the program with the reference backend, or register a lowering for backend 'tvm-block'",
+        )
+
+
 def _is_batched(type: TensorType) -> bool:
     return bool(type.shape) and isinstance(type.shape[0], SymbolicDim)
 
@@ -120,7 +150,20 @@ def _interface(graph: Graph, one: Graph, stored: list[Value]) -> Interface:
         tuple(
             _describe(o.name, v, b.value.type) for o, v, b in zip(one.outputs, stored, graph.outputs, strict=True)
         ),
+        tuple(
+            _describe_exponents(o.name, v, b.value.type)
+            for o, v, b in zip(one.outputs, stored, graph.outputs, strict=True)
+        ),
     )
+
+
+def _describe_exponents(name: str, value: Value, symbolic: TensorType) -> TensorDescription | None:
+    """The exponents of a value; None where it is no block floating point."""
+    elem = value.type.elem
+    if not isinstance(elem, BlockFloat):
+        return None
+    grid = static_shape(block_float_grid(value.type.shape, elem.blocks))
+    return TensorDescription(name, "int32", grid, _is_batched(symbolic))
 
 
 def _describe(name: str, value: Value, symbolic: TensorType) -> TensorDescription:

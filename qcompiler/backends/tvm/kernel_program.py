@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from qcompiler.backends.tvm.kernel import Argument, Kernel, Role
 from qcompiler.backends.tvm.kernels.movement import contiguous_copy
 from qcompiler.backends.tvm.tile_choices import TileChoices
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Value
+from qcompiler.ir import BlockFloat, Value
 from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import static_shape
-from qcompiler.ops.constant import constant_value
+from qcompiler.ir.types import block_float_grid
+from qcompiler.ops.block_conversion import fixed_grid
+from qcompiler.ops.constant import constant_tensor, constant_value
 
 Array = NDArray[Any]
 
@@ -98,6 +101,7 @@ class KernelProgram:
         inputs, outputs: buffers that the caller hands in.
         stored: for each output the integers that stand behind it, which the caller may ask for; they outlive the
             last call.
+        stored_exponents: for each output the exponents of what is stored; None where it is no block floating point.
         constants: arrays by index.
         workspace: buffers that live between calls.
     """
@@ -107,6 +111,7 @@ class KernelProgram:
     inputs: list[Buffer] = field(default_factory=list)
     outputs: list[Buffer] = field(default_factory=list)
     stored: list[View] = field(default_factory=list)
+    stored_exponents: list[View | None] = field(default_factory=list)
     constants: list[Array] = field(default_factory=list)
     workspace: list[Buffer] = field(default_factory=list)
 
@@ -123,11 +128,17 @@ class ProgramBuilder:
         self.tiles = tiles or TileChoices()
         self.program = KernelProgram(isa)
         self._views: dict[Value, View] = {}
+        self._exponents: dict[Value, View] = {}
         self._constants: dict[ConstantArray, Buffer] = {}
         self._copied: dict[Buffer, View] = {}
 
     def add_input(self, value: Value) -> None:
-        """The caller's numbers for an input of the graph."""
+        """The caller's numbers for an input of the graph.
+
+        Raises:
+            NoLowering: it is block floating point, which has no single array.
+        """
+        _refuse_blocks(value, "input")
         buffer = self._buffer(value, Home.INPUT, len(self.program.inputs))
         self.program.inputs.append(buffer)
         self._views[value] = View(buffer)
@@ -138,7 +149,11 @@ class ProgramBuilder:
         Args:
             value: the output.
             stored: the integers behind it.
+
+        Raises:
+            NoLowering: the output itself is block floating point, which has no single array.
         """
+        _refuse_blocks(value, "output")
         view = self.view(value)
         buffer = view.buffer
         index = len(self.program.outputs)
@@ -151,6 +166,7 @@ class ProgramBuilder:
             self.copy(view, View(buffer), "output")
         self.program.outputs.append(buffer)
         self.program.stored.append(View(buffer) if stored is value else self.view(stored))
+        self.program.stored_exponents.append(self.exponents(stored) if is_block(stored) else None)
 
     def finish(self) -> KernelProgram:
         """The program, its workspace numbered."""
@@ -185,6 +201,26 @@ class ProgramBuilder:
         if value not in self._views:
             self._views[value] = self.temporary(str(value.type.storage.dtype), elements(value))
         return self._views[value]
+
+    def exponents(self, value: Value) -> View:
+        """Where the exponents of a block floating-point value stand, int32 on the grid of its blocks."""
+        if value not in self._exponents:
+            tensor = constant_tensor(value)
+            known = fixed_grid(value.type) if tensor is None else tensor.exponents
+            if known is None:
+                raise KeyError(f"the exponents of {value} have not been computed")
+            self._exponents[value] = self.constant(known.astype(np.int32))
+        return self._exponents[value]
+
+    def place_exponents(self, value: Value, view: View) -> None:
+        """Let the exponents of a value stand where others do, or where they are to be computed."""
+        self._exponents[value] = view
+
+    def exponents_result(self, value: Value) -> View:
+        """A place for the exponents of a value that the next calls compute."""
+        if value not in self._exponents:
+            self._exponents[value] = self.temporary("int32", exponent_count(value))
+        return self._exponents[value]
 
     def temporary(self, dtype: str, count: int) -> View:
         """Room in the workspace for intermediate numbers."""
@@ -254,6 +290,26 @@ def shared_arguments(kernel: Kernel, isa: InstructionSet) -> list[Argument]:
 def elements(value: Value) -> int:
     """Numbers in a value of static shape."""
     return int(np.prod(static_shape(value.type.shape), dtype=np.int64))
+
+
+def is_block(value: Value) -> bool:
+    """Whether a value is block floating point: mantissas, for which ``view`` and ``result`` stand, and exponents."""
+    return isinstance(value.type.elem, BlockFloat)
+
+
+def exponent_count(value: Value) -> int:
+    """Exponents of a block floating-point value of static shape."""
+    elem = value.type.elem
+    assert isinstance(elem, BlockFloat)
+    return prod(static_shape(block_float_grid(value.type.shape, elem.blocks)))
+
+
+def _refuse_blocks(value: Value, what: str) -> None:
+    if is_block(value):
+        raise NoLowering(
+            f"an {what} of native code is block floating point", found=str(value.type),
+            fix="convert it within the program, by to_block or from_block",
+        )
 
 
 class NoLowering(QCompilerError):

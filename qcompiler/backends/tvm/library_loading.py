@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qcompiler.errors import QCompilerError
 
-VERSION = 1
+VERSION = 2
 """QCOMPILER_RUNTIME_VERSION of ``qcompiler_runtime.h``, whose structures stand below."""
 
 ALIGNMENT = 64
@@ -49,6 +49,7 @@ class ProgramStructure(ctypes.Structure):
         ("workspace_bytes", ctypes.c_int64), ("scratch_bytes", ctypes.c_int64),
         ("steps", ctypes.c_int32), ("step_names", ctypes.POINTER(ctypes.c_char_p)),
         ("run", _Run), ("stored", ctypes.POINTER(TensorStructure)),
+        ("stored_exponents", ctypes.POINTER(TensorStructure)),
     ]
 
 

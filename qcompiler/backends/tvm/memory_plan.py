@@ -53,7 +53,7 @@ def _lifetimes(program: KernelProgram) -> tuple[NDArray[np.int64], NDArray[np.in
         for buffer in _workspace(call.views):
             first[buffer.index] = min(first[buffer.index], number)
             last[buffer.index] = number
-    for buffer in _workspace(program.stored):
+    for buffer in _workspace([*program.stored, *(v for v in program.stored_exponents if v is not None)]):
         last[buffer.index] = len(program.calls)
     return first, last
 

@@ -24,6 +24,7 @@ from qcompiler.backends.tvm.library_loading import (
     program_of,
 )
 from qcompiler.errors import QCompilerError, did_you_mean
+from qcompiler.ir import BlockArray, Stored
 
 Array = NDArray[Any]
 
@@ -114,7 +115,8 @@ class NativeLibrary:
         name: the program's C name.
         instructions: instruction-set extensions that it needs.
         inputs, outputs: what it takes and gives.
-        stored: for each output the integers that stand behind it.
+        stored: for each output the integers that stand behind it, of block floating point the mantissas.
+        stored_exponents: for each output those of its mantissas, without a name where it has none; or none at all.
         step_names: the user's layers, for each step.
     """
 
@@ -140,6 +142,8 @@ class NativeLibrary:
         self.inputs = _tensors(self._program.input, self._program.inputs)
         self.outputs = _tensors(self._program.output, count)
         self.stored = _tensors(self._program.stored, count)
+        exponents = self._program.stored_exponents
+        self.stored_exponents = _tensors(exponents, count if exponents else 0)
         self.step_names = tuple(_text(self._program.step_names[i]) for i in range(self._program.steps))
         self._lock = threading.Lock()
         self._pools: OrderedDict[tuple[int, int], _Pool] = OrderedDict()
@@ -156,8 +160,8 @@ class NativeLibrary:
         """
         return self._run(feeds, threads, with_stored=False)[0]
 
-    def run_with_stored(self, feeds: Mapping[str, Array], threads: int = 1) -> tuple[dict[str, Array], list[Array]]:
-        """Outputs by name, and for each output, in order, the integers that stand behind it. See :meth:`run`."""
+    def run_with_stored(self, feeds: Mapping[str, Array], threads: int = 1) -> tuple[dict[str, Array], list[Stored]]:
+        """Outputs by name, and for each output, in order, what stands behind it. See :meth:`run`."""
         return self._run(feeds, threads, with_stored=True)
 
     def prepare(self, feeds: Mapping[str, Array], threads: int = 1) -> PreparedRun:
@@ -173,7 +177,7 @@ class NativeLibrary:
         arrays, samples = self._take(feeds)
         outputs = [np.empty(t.shape_of(samples), t.dtype) for t in self.outputs]
         inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
-        places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in outputs))
+        places = (ctypes.c_void_p * max(3 * len(outputs), 1))(*(a.ctypes.data for a in outputs))
         pool = self._pool(threads)
         workspace = self._new_workspace(pool.threads)
         return PreparedRun(
@@ -208,12 +212,17 @@ class NativeLibrary:
 
     def _run(
         self, feeds: Mapping[str, Array], threads: int, *, with_stored: bool, nanoseconds: Array | None = None
-    ) -> tuple[dict[str, Array], list[Array]]:
+    ) -> tuple[dict[str, Array], list[Stored]]:
         arrays, samples = self._take(feeds)
         outputs = [np.empty(t.shape_of(samples), t.dtype) for t in self.outputs]
-        stored = [np.empty(t.shape_of(samples), t.dtype) for t in self.stored] if with_stored else []
+        stored, exponents = (
+            [np.empty(t.shape_of(samples), t.dtype) for t in tensors] if with_stored else []
+            for tensors in (self.stored, self.stored_exponents)
+        )
         inputs = (ctypes.c_void_p * max(len(arrays), 1))(*(a.ctypes.data for a in arrays))
-        places = (ctypes.c_void_p * max(2 * len(outputs), 1))(*(a.ctypes.data for a in [*outputs, *stored]))
+        places = (ctypes.c_void_p * max(3 * len(outputs), 1))(
+            *(a.ctypes.data for a in [*outputs, *stored, *exponents])
+        )
         pool = self._pool(threads)
         workspace = self._take_workspace(pool)
         clock = None if nanoseconds is None else nanoseconds.ctypes.data
@@ -222,7 +231,11 @@ class NativeLibrary:
             pool.idle.append(workspace)
         if status:
             raise UnusableLibrary(f"{self.name} stopped with status {status}")
-        return {t.name: a for t, a in zip(self.outputs, outputs, strict=True)}, stored
+        behind: list[Stored] = list(stored)
+        for index, (tensor, own) in enumerate(zip(self.stored_exponents, exponents, strict=False)):
+            if tensor.name:
+                behind[index] = BlockArray(stored[index], own)
+        return {t.name: a for t, a in zip(self.outputs, outputs, strict=True)}, behind
 
     def _take(self, feeds: Mapping[str, Array]) -> tuple[list[Array], int]:
         """The inputs' arrays in order, contiguous, and how many samples they hold."""

@@ -45,13 +45,22 @@ class Interface:
     Attributes:
         name: a C identifier that the program's public names start with.
         inputs, outputs: in the order of the program's.
-        stored: for each output the integers behind it.
+        stored: for each output the integers behind it, of block floating point the mantissas.
+        stored_exponents: for each output those of its mantissas; None where it has none.
     """
 
     name: str
     inputs: tuple[TensorDescription, ...]
     outputs: tuple[TensorDescription, ...]
     stored: tuple[TensorDescription, ...]
+    stored_exponents: tuple[TensorDescription | None, ...] = ()
+
+    @property
+    def behind_outputs(self) -> tuple[TensorDescription, ...]:
+        """What stands behind the outputs, then the exponents of that: one for each output, empty where it has none."""
+        exponents = self.stored_exponents or (None,) * len(self.outputs)
+        empty = TensorDescription("", "int32", (0,), False)
+        return (*self.stored, *(exponent or empty for exponent in exponents))
 
 
 @dataclass(frozen=True)
@@ -161,18 +170,18 @@ def _run(
         items = call.kernel.items(program.isa)
         piece = min(max(1, -(-items * _PIECE_WORK // max(call.kernel.work(), 1))), max(items, 1))
         rows.append(f"    {{step_{number}, {items}, {piece}}},")
+    behind = list(enumerate(interface.behind_outputs, len(interface.outputs)))
+    views = (*program.stored, *program.stored_exponents)
     stored = [
-        f"        if (output[{len(program.outputs) + i}]) "
-        f"memcpy(output[{len(program.outputs) + i}], {pointer_of(view)}, {interface.stored[i].bytes});"
-        for i, view in enumerate(program.stored)
+        f"        if (output[{i}]) memcpy(output[{i}], {pointer_of(view)}, {t.bytes});"
+        for (i, t), view in zip(behind, views, strict=True) if view is not None
     ]
     advance = [
         f"        input[{i}] += {t.bytes};" for i, t in enumerate(interface.inputs) if t.batched
     ] + [
         f"        output[{i}] += {t.bytes};" for i, t in enumerate(interface.outputs) if t.batched
     ] + [
-        f"        if (output[{len(interface.outputs) + i}]) output[{len(interface.outputs) + i}] += {t.bytes};"
-        for i, t in enumerate(interface.stored) if t.batched
+        f"        if (output[{i}]) output[{i}] += {t.bytes};" for i, t in behind if t.batched
     ]
     names = [call.label for call in program.calls]
     inputs, outputs = max(len(interface.inputs), 1), len(interface.outputs)
@@ -186,12 +195,12 @@ static int32_t run(const void *const *inputs, void *const *outputs, int64_t samp
                    qcompiler_pool *pool, uint64_t *nanoseconds) {{
     if ((uintptr_t)workspace % QCOMPILER_ALIGNMENT) return 1;
     const uint8_t *input[{inputs}];
-    uint8_t *output[{max(2 * outputs, 1)}];
+    uint8_t *output[{max(3 * outputs, 1)}];
     uint8_t *bytes = workspace;
     struct frame frames = {{input, output, bytes, bytes + {aligned(plan.size)}}};
     const struct frame *frame = &frames;
     for (int i = 0; i < {len(interface.inputs)}; i++) input[i] = inputs[i];
-    for (int i = 0; i < {2 * outputs}; i++) output[i] = outputs[i];
+    for (int i = 0; i < {3 * outputs}; i++) output[i] = outputs[i];
     const int32_t threads = qcompiler_pool_threads(pool);
     for (int64_t sample = 0; sample < samples; sample++) {{
         for (int i = 0; i < {len(program.calls)}; i++) {{
@@ -210,7 +219,8 @@ static int32_t run(const void *const *inputs, void *const *outputs, int64_t samp
 
 {_tensors("inputs_of", interface.inputs)}
 {_tensors("outputs_of", interface.outputs)}
-{_tensors("stored_of", interface.stored)}
+{_tensors("stored_of", interface.behind_outputs[:outputs])}
+{_tensors("stored_exponents_of", interface.behind_outputs[outputs:]) if any(interface.stored_exponents) else ""}
 static const char *const step_names[] = {{
 {chr(10).join(f"    {_c_string(name)}," for name in names) or "    0,"}
 }};
@@ -222,6 +232,7 @@ const qcompiler_program {interface.name}_program = {{
     {len(program.calls)}, step_names,
     run,
     stored_of,
+    {"stored_exponents_of" if any(interface.stored_exponents) else "0"},
 }};
 """
 

@@ -72,7 +72,7 @@ static inline int64_t {name}_workspace_bytes(const qcompiler_pool *pool) {{
 static inline int32_t {name}_run(
     {", ".join([*taken, "int64_t samples", "void *workspace", "qcompiler_pool *pool"])}) {{
     const void *inputs[] = {{{", ".join(inputs) or "0"}}};
-    void *outputs[{max(2 * len(outputs), 1)}] = {{{", ".join(outputs) or "0"}}};
+    void *outputs[{max(3 * len(outputs), 1)}] = {{{", ".join(outputs) or "0"}}};
     return {name}_program.run(inputs, outputs, samples, workspace, pool, 0);
 }}
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.backends.lowering import find_lowering
+from qcompiler.backends.tvm.block_regions import BlockRegion, grow_block_region, is_block_node
 from qcompiler.backends.tvm.element import Element, Step
 from qcompiler.backends.tvm.kernels.epilogue import InputKind
 from qcompiler.ir import Graph, Node, Value
@@ -101,7 +102,7 @@ def takes_steps(node: Node) -> bool:
     return find_lowering("tvm-root", node.op) is not None
 
 
-def form_regions(graph: Graph, kept: frozenset[Value], with_tables: bool) -> Iterator[Region]:
+def form_regions(graph: Graph, kept: frozenset[Value], with_tables: bool) -> Iterator[Region | BlockRegion]:
     """Cut a flat program into regions, in an order in which operands precede their users.
 
     A region goes on while its result has one user, which is element-wise, keeps the shape, and whose other operands
@@ -118,6 +119,12 @@ def form_regions(graph: Graph, kept: frozenset[Value], with_tables: bool) -> Ite
         if isinstance(node.op, Constant):
             known.update(node.results)
         if node in done or isinstance(node.op, Constant):
+            continue
+        if is_block_node(node):
+            block_region = grow_block_region(node, kept)
+            done.update(block_region.nodes)
+            known.update(v for n in block_region.nodes for v in n.results)
+            yield block_region
             continue
         region = _Grower(node, known, kept).grow()
         if with_tables and region.inputs and not region.is_elementwise:

@@ -19,6 +19,7 @@ from qcompiler.numerics.rounding import Int64
 from qcompiler.ops.block_values import (
     block_float,
     blocks_of,
+    held_by_float64,
     mantissas_and_exponents,
     resolve_block,
     same_format,
@@ -102,7 +103,7 @@ class ArgMax(BlockForm):
     """The first of the largest values, compared exactly."""
 
     def infer_elems(self, op: Any, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
-        block_float(operands[0])
+        held_by_float64(operands[0])
         return (I64,)
 
     def evaluate(self, op: Any, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:

@@ -8,7 +8,7 @@ assembled in scratch memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +110,7 @@ class Convolution(ConvolutionGeometry):
         self, isa: InstructionSet, buffers: Mapping[str, Any], vectors: int, vector_index: Expr, start: Expr
     ) -> list[list[Expr]]:
         """The accumulators of a tile, by pixel and vector."""
-        lanes, pixels, panel = isa.lanes, self.strips(isa).tile, self.panel(isa)
-        source, pitch = (
-            (buffers["panel"], panel.pitch) if self.assembles(isa)
-            else (buffers["x"], self.width * self.channels * self.dilations[0])
-        )
-        step_weights = lanes * isa.group
-        run_weights = vectors * lanes * self.padded_run(isa)
+        lanes, pixels = isa.lanes, self.strips(isa).tile
         weights_start = named(vector_index * (lanes * self.terms(isa)))
         registers = [T.alloc_buffer((vectors * lanes,), "int32", scope="local") for _ in range(pixels)]
         for v in range(vectors):
@@ -124,21 +118,40 @@ class Convolution(ConvolutionGeometry):
             for register in registers:
                 store(register, v * lanes, bias)
         with loop(0, self.window_rows) as y, loop(0, self.runs) as x:
-            run_start = named(start + y * pitch + x * (self.dilations[1] * self.channels))
-            run_weight = named(weights_start + (y * self.runs + x) * run_weights)
+            add_step = self._run(isa, buffers, registers, vectors, weights_start, start, y, x)
             with loop(0, self.padded_run(isa) // isa.group) as k:
-                rows = [
-                    named(load(buffers["weights"], run_weight + k * (vectors * step_weights) + v * step_weights,
-                               step_weights))
-                    for v in range(vectors)
-                ]
-                for pixel, register in enumerate(registers):
-                    offset = run_start + k * isa.group + pixel * (self.strides[1] * self.channels)
-                    activations = named(_broadcast(isa, load(source, offset, isa.group)))
-                    for v in range(vectors):
-                        dot = isa.dot(load(register, v * lanes, lanes), activations, rows[v])
-                        store(register, v * lanes, dot)
+                add_step(k)
         return [[load(register, v * lanes, lanes) for v in range(vectors)] for register in registers]
+
+    def _run(
+        self, isa: InstructionSet, buffers: Mapping[str, Any], registers: list[Any], vectors: int, weights_start: Expr,
+        start: Expr, y: Expr, x: Expr,
+    ) -> Callable[[Expr], None]:
+        """What adds a step of one of the window's runs to a tile's accumulators: its dot products."""
+        lanes = isa.lanes
+        source, pitch = (
+            (buffers["panel"], self.panel(isa).pitch) if self.assembles(isa)
+            else (buffers["x"], self.width * self.channels * self.dilations[0])
+        )
+        step_weights = lanes * isa.group
+        run_weights = vectors * lanes * self.padded_run(isa)
+        run_start = named(start + y * pitch + x * (self.dilations[1] * self.channels))
+        run_weight = named(weights_start + (y * self.runs + x) * run_weights)
+
+        def add_step(k: Expr) -> None:
+            rows = [
+                named(load(buffers["weights"], run_weight + k * (vectors * step_weights) + v * step_weights,
+                           step_weights))
+                for v in range(vectors)
+            ]
+            for pixel, register in enumerate(registers):
+                offset = run_start + k * isa.group + pixel * (self.strides[1] * self.channels)
+                activations = named(_broadcast(isa, load(source, offset, isa.group)))
+                for v in range(vectors):
+                    dot = isa.dot(load(register, v * lanes, lanes), activations, rows[v])
+                    store(register, v * lanes, dot)
+
+        return add_step
 
     def _finish(
         self, isa: InstructionSet, epilogue: BoundEpilogue, accumulators: list[list[Expr]], is_last: bool,

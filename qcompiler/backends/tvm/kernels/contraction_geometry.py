@@ -98,7 +98,7 @@ class ConvolutionGeometry(Kernel):
         kernel, strides, dilations: along height and width.
         pads: top, left, bottom, right.
         groups: divides channels and outputs.
-        activation: format of the input in memory, ``uint8`` or ``int8``.
+        activation: format of the input in memory: ``uint8``, ``int8``, or ``int16`` where products are of 16 bits.
         epilogue: what happens to finished accumulators.
         tile: what stays in registers; limited to what there is.
     """

@@ -18,8 +18,8 @@ def offset_of(stored: str, taken: str) -> int:
     """What is added to activations on their way from one format to the other.
 
     Args:
-        stored: ``uint8`` or ``int8``.
-        taken: ``uint8``, ``int8`` or a wider format, which holds them as they are.
+        stored: ``uint8``, ``int8`` or ``int16``.
+        taken: the same, ``uint8``, ``int8``, or a wider format, which holds them as they are.
     """
     return {("int8", "uint8"): 128, ("uint8", "int8"): -128}.get((stored, taken), 0)
 

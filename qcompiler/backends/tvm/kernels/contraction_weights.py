@@ -22,7 +22,8 @@ def pack_constants(
     Args:
         kernel: the convolution.
         isa: the instruction set.
-        weights: int8 ``[outputs, kernel height, kernel width, channels / groups]``, zero point 0.
+        weights: ``[outputs, kernel height, kernel width, channels / groups]``, zero point 0; int8, or int16 where the
+            instruction set takes it.
         bias: int32 ``[outputs]``.
         zero_point: of the input, in its stored format.
     """

@@ -53,7 +53,7 @@ class Depthwise(Kernel):
         height, width, channels: of the input.
         kernel, strides, dilations: vertical, horizontal.
         pads: top, left, bottom, right.
-        stored: format of the activations, ``uint8`` or ``int8``.
+        stored: format of the activations: ``uint8``, ``int8``, or ``int16`` where products are of 16 bits.
         epilogue: from accumulators to results.
     """
 

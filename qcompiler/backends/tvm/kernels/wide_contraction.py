@@ -1,8 +1,10 @@
 """Contractions of int16 activations with constant int16 weights, exact in int64.
 
 Sums of such products leave int32, so they are computed in parts that fit, by the kernels for bytes on the instruction
-set's ``wide`` view. There are two ways:
+set's ``wide`` view. There are three ways:
 
+- with carries (``wide_carry_convolution``): what lies above the low 16 bits is moved to a second accumulator, before it
+  gets too large. Where weights are not all large, that is the least work;
 - by digits (``weight_digits``): the weights are split into digits; for each there is a sum. The digits are output
   channels of one convolution, or weights of one depthwise convolution each;
 - by an estimate (``wide_estimate``): the sum's low 32 bits, and an estimate from products of bytes. Where those take
@@ -22,6 +24,7 @@ To lower a contraction:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -38,6 +41,7 @@ from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.elementwise import Elementwise
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
 from qcompiler.backends.tvm.kernels.weight_digits import split_into_digits
+from qcompiler.backends.tvm.kernels.wide_carry_convolution import CARRIED_BITS, CarryConvolution, chunk_constants
 from qcompiler.backends.tvm.kernels.wide_estimate import (
     PLACES,
     EstimateWeights,
@@ -141,15 +145,16 @@ def wide_contraction(geometry: ContractionGeometry, weights: NDArray[np.int16], 
             has no such limit.
     """
     base_bits, digits = split_into_digits(weights)
-    found = by_digits(geometry, base_bits, digits, isa)
-    # Depthwise kernels load and interleave more than they multiply: those of bytes are hardly faster.
-    if len(digits) == 1 or geometry.is_depthwise or isa.group <= isa.wide.group:
-        return found
-    estimate = estimate_weights(weights)
-    if estimate is None:
-        return found
-    other = by_estimate(geometry, weights, estimate, isa)
-    return min(found, other, key=lambda way: _predicted_cycles(way, isa))
+    found = [by_digits(geometry, base_bits, digits, isa)]
+    if len(digits) > 1 and not geometry.is_depthwise:
+        # Depthwise kernels load and interleave more than they multiply: those of bytes are hardly faster.
+        estimate = estimate_weights(weights) if isa.group > isa.wide.group else None
+        if estimate is not None:
+            found.append(by_estimate(geometry, weights, estimate, isa))
+        with_carries = by_carries(geometry, weights, isa)
+        if with_carries is not None:
+            found.append(with_carries)
+    return min(found, key=lambda way: _predicted_cycles(way, isa)) if len(found) > 1 else found[0]
 
 
 def by_digits(
@@ -200,6 +205,37 @@ def by_estimate(
     )
 
 
+def by_carries(
+    geometry: ContractionGeometry, weights: NDArray[np.int16], isa: InstructionSet
+) -> WideContraction | None:
+    """A contraction whose accumulators hand over what exceeds 16 bits; None where they would have to at every step.
+
+    Args:
+        geometry: the shapes; not depthwise.
+        weights: int16 ``[outputs, kernel height, kernel width, channels / groups]``.
+        isa: what the kernels will be compiled for.
+    """
+    shape = CarryConvolution(
+        geometry.height, geometry.width, geometry.channels, geometry.outputs, geometry.kernel, geometry.strides,
+        geometry.dilations, geometry.pads, geometry.groups, "int16", _SUMS, Tile(1, 1),
+    )
+    chunks = chunk_constants(shape, isa.wide, weights)
+    if chunks is None:
+        return None
+    kernel = replace(shape, tile=choose_tile(shape, _with_half_the_registers(isa.wide)))
+    constants = pack_constants(kernel, isa.wide, weights, np.zeros(len(weights), np.int32), 0)
+    sums = PartialSums(1, prod(geometry.output_size) * geometry.outputs, 2, CombineDigits(CARRIED_BITS))
+    return WideContraction((WideCall(WideKernel(kernel), {**constants, **chunks}),), sums)
+
+
+def _with_half_the_registers(isa: InstructionSet) -> InstructionSet:
+    """For tiles that have a second accumulator beside each."""
+    # Carries may be spilled: they are seldom used. Weights and a broadcast have no second.
+    made = copy(isa)
+    vars(made)["registers"] = isa.registers // 2 + 2
+    return made
+
+
 def _predicted_cycles(way: WideContraction, isa: InstructionSet) -> float:
     """Cycles that convolutions take with what prepares their activations, roughly."""
     cycles = 0.0
@@ -207,7 +243,12 @@ def _predicted_cycles(way: WideContraction, isa: InstructionSet) -> float:
         is_wide = isinstance(call.kernel, WideKernel)
         kernel = call.kernel.kernel if isinstance(call.kernel, WideKernel) else call.kernel
         assert isinstance(kernel, Convolution)
-        cycles += predicted_cycles(kernel, kernel.tile, isa.wide if is_wide else isa)
+        view = isa.wide if is_wide else isa
+        each = 1.0
+        if isinstance(kernel, CarryConvolution):
+            # Moving carries takes about as long as a step.
+            each += int(call.constants["chunk_starts"][-1]) / (kernel.terms(view) // view.group)
+        cycles += each * predicted_cycles(kernel, kernel.tile, view)
     if way.high_bytes is not None:
         cycles += prod(way.high_bytes.shape) / isa.register_bytes * _HIGH_BYTES_CYCLES
     return cycles

@@ -16,7 +16,7 @@ extern "C" {
 #define QCOMPILER_PUBLIC __attribute__((visibility("default")))
 
 /* Raised whenever a structure below changes, so that a loader never reads one that it does not know. */
-#define QCOMPILER_RUNTIME_VERSION 1
+#define QCOMPILER_RUNTIME_VERSION 2
 
 /* Workspaces start at a multiple of this many bytes. */
 #define QCOMPILER_ALIGNMENT 64
@@ -73,13 +73,14 @@ typedef struct {
     int64_t scratch_bytes;    /* for each thread */
     int32_t steps;
     const char *const *step_names;
-    /* Runs `samples` samples. `outputs` holds twice as many pointers as there are outputs: behind them come places for
-     * the integers that stand behind each output, or NULL. `workspace` is aligned to QCOMPILER_ALIGNMENT bytes, and
+    /* Runs `samples` samples. `outputs` holds three times as many pointers as there are outputs: behind them come places
+     * for the integers that stand behind each output, then for their exponents, or NULL. `workspace` is aligned to QCOMPILER_ALIGNMENT bytes, and
      * has workspace_bytes + threads * scratch_bytes. `nanoseconds`: NULL, or one sum of time for each step, to which
      * this run's is added. Returns 0, or 1 for a workspace that is not aligned. Calls may run at the same time if each has a workspace of its own. */
     int32_t (*run)(const void *const *inputs, void *const *outputs, int64_t samples, void *workspace,
                    qcompiler_pool *pool, uint64_t *nanoseconds);
-    const qcompiler_tensor *stored; /* the integers behind each output */
+    const qcompiler_tensor *stored; /* the integers behind each output: of block floating point the mantissas */
+    const qcompiler_tensor *stored_exponents; /* theirs, nameless and empty where there are none; or NULL */
 } qcompiler_program;
 
 #ifdef __cplusplus

@@ -188,7 +188,7 @@ QCOMPILER_PUBLIC int __tvm_ffi_run(void *self, const TVMFFIAny *arguments, int32
         return failure("TypeError", "'%s' takes %d inputs and %d outputs, found %d arguments", PROGRAM->name,
                        (int)PROGRAM->inputs, (int)PROGRAM->outputs, (int)count);
     /* Behind the outputs stand the places for what is stored behind them: nobody asks for it here. */
-    char **data = calloc((size_t)(expected + PROGRAM->outputs + 1), sizeof *data);
+    char **data = calloc((size_t)(expected + 2 * PROGRAM->outputs + 1), sizeof *data);
     if (!data) return failure("MemoryError", "no memory for the arguments of '%s'", PROGRAM->name);
     const int status = run_checked(arguments, data);
     free(data);

@@ -1,0 +1,60 @@
+"""Conversions into, out of and between block formats, and limits, in native code."""
+
+from __future__ import annotations
+
+from block_program_comparison import check, every_isa, examples
+from block_writer import BlockWriter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qcompiler.backends.tvm.instruction_set import InstructionSet
+from qcompiler.ir import Value
+from qcompiler.ops.block_conversion import Normalize, ToBlock
+
+seeds = st.integers(0, (1 << 32) - 1)
+
+
+def from_reals(w: BlockWriter) -> Value:
+    return w.held(w.any_format())
+
+
+def at_fixed_exponents(w: BlockWriter) -> Value:
+    block_format = w.any_format()
+    low, high = block_format.exponent_range
+    fixed = int(w.rng.integers(max(low, -100), min(high, 60)))
+    value = w.build(ToBlock(), w.x, elem=w.elem(block_format, w.x.type.shape, fixed))
+    return w.build(Normalize(), value, elem=w.elem(w.narrow(), w.x.type.shape, int(w.rng.integers(-16, 16))))
+
+
+def converted(w: BlockWriter) -> Value:
+    """From each kind of blocks to each other."""
+    value = w.held(w.any_format())
+    for _ in range(2):
+        value = w.build(Normalize(), value, elem=w.elem(w.any_format(), w.x.type.shape))
+    return value
+
+
+def limited(w: BlockWriter) -> Value:
+    return w.finished(w.held(w.any_format()))
+
+
+@every_isa
+@examples(1)
+@given(seed=seeds)
+def test_into_blocks(isa: InstructionSet, seed: int) -> None:
+    check(isa, [from_reals] * 3 + [at_fixed_exponents], seed)
+
+
+@every_isa
+@examples(1)
+@given(seed=seeds)
+def test_between_blocks(isa: InstructionSet, seed: int) -> None:
+    check(isa, [converted] * 2 + [limited] * 2, seed)
+
+
+@every_isa
+@examples(1)
+@given(seed=seeds)
+def test_blocks_of_many_numbers(isa: InstructionSet, seed: int) -> None:
+    """They are looked at in pieces, of which several threads take some."""
+    check(isa, [converted, limited], seed, shape=(24, 17, 21))
