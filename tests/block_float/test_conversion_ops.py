@@ -148,9 +148,15 @@ def test_a_mark_without_its_exponent_changes_nothing() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), formats("dsp16", "amd", "mx-int8")
+    st.sampled_from([0.0, 0.25, 0.4375, 0.5, 0.5625, 0.75, 1.0, 1.5]), st.integers(-60, 60), st.floats(-1, 1),
+    formats("dsp16", "amd", "mx-int8"),
 )
-def test_calibration_takes_the_smallest_exponent_at_which_all_fits(low: float, high: float, block_format: Any) -> None:
+def test_calibration_takes_the_smallest_exponent_at_which_all_fits(
+    beyond: float, exponent: int, share: float, block_format: Any
+) -> None:
+    """Ends around the largest mantissa and one half: what rounds beyond it takes the next exponent."""
+    end = (block_format.largest + beyond) * 2.0**exponent
+    low, high = sorted((-end, share * end) if share < 0 else (share * end, end))
     elem = BlockFloat(block_format, (1, 4))
     mark = FakeBlock(TensorType((2, 4), elem), True).fixed_for(low, high)
     largest = max(abs(Fraction(low)), abs(Fraction(high)))

@@ -198,6 +198,18 @@ def test_no_operand_leaves_the_bounds_of_a_reduction(op: Any, arithmetic: str, d
         assert found.data.max() <= high
 
 
+def test_windows_at_a_border_may_give_the_largest_number() -> None:
+    """7 times the reciprocal of 7, which is rounded up, is more than 8 times that of 8."""
+    op = citing(AveragePool2D((1, 8), pads=(0, 1, 0, 1), layout="NHWC"), "reciprocal")
+    type = TensorType((1, 1, 9, 1), BlockFloat(FORMATS["amd"], (1, 1, 1, 1)))
+    x = Tensor(type, np.full((1, 1, 9, 1), -128, np.int8), np.zeros((1, 1, 9, 1), np.int32))
+    elem = BlockFloat(wide(), (1, 1, 1, 1))
+    (found,) = run(op, [x], elem)
+    low, _ = bounds_of(node_of(op, type, [], elem))
+    assert found.data.reshape(-1).tolist() == [-128 * 131075, -128 * 131072, -128 * 131072, -128 * 131075]
+    assert low == -128 * 131075
+
+
 @pytest.mark.parametrize(
     ("op", "arithmetic", "bounds"),
     [

@@ -65,8 +65,10 @@ class BlockWriter:
         )
 
     def accumulator(self) -> BlockFormat:
-        """A wide format, for sums and products."""
-        return BlockFormat(self.pick(50, 56), 12, rounding=self.pick(*ROUNDINGS))
+        """A wide format, for sums and products; float64 holds its values."""
+        return BlockFormat(
+            self.pick(48, 54), 11, rounding=self.pick(*ROUNDINGS), lowest_exponent=-1000, highest_exponent=900
+        )
 
     def blocks(self, shape: Sequence[Dim]) -> tuple[int, ...]:
         """Block lengths: a sample, a run of channels, a single number, or any box."""

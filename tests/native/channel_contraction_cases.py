@@ -141,7 +141,9 @@ class ContractionWriter:
         shape, blocks = ((outputs, terms), (1, length)) if transposed else ((terms, outputs), (length, 1))
         return Matmul(transposed, rule), x, self.weights(w_format, shape, blocks)
 
-    def product(self, arithmetic: str, x_format: BlockFormat, w_format: BlockFormat) -> tuple[Contraction, Value, Value]:
+    def product(
+        self, arithmetic: str, x_format: BlockFormat, w_format: BlockFormat
+    ) -> tuple[Contraction, Value, Value]:
         """A matrix product of two computed operands."""
         length, rows, terms, outputs = self.pick(3, 8), self.number(1, 5), self.number(1, 20), self.number(1, 20)
         heads, transposed = self.number(1, 3), self.pick(True, False)
@@ -180,7 +182,7 @@ class ContractionWriter:
             held = BlockFormat(32, 10)
             operands.append(self.constant(numbers.astype(np.int32), exponent, held, (outputs,)))
         shape = op.infer_shapes([v.type for v in operands])[0]
-        block_format = BlockFormat(bits, 12, rounding=rounding or self.pick(*ROUNDINGS))
+        block_format = BlockFormat(bits, 10, rounding=rounding or self.pick(*ROUNDINGS))
         each = BlockFloat(block_format, tuple(blocks) or (1,) * len(shape))
         sums = self.limited(self.build(op, *operands, elem=each))
         if self.pick(True, True, False):
@@ -224,7 +226,8 @@ class ContractionWriter:
         # Pixels without a value, values without a neighbour.
         x[rng.random(shape[:-1]) < rng.choice([0.0, 0.3])] = 0.0
         x[rng.random(shape) < rng.choice([0.0, 0.1, 0.9])] = 0.0
-        return np.clip(x, -1e30, 1e30).astype(np.float32)
+        limited: Array = np.clip(x, -1e30, 1e30).astype(np.float32)
+        return limited
 
     def _outputs(self, op: Contraction, x: Value, w: Value) -> int:
         outputs = op.infer_shapes([x.type, w.type])[0][-1]

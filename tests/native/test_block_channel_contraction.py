@@ -91,7 +91,7 @@ def test_sums_in_fixed_point_by_the_definition(seed: int, overflow: str) -> None
     """As above, and sums that overflow, and results of which several share an exponent."""
     w = ContractionWriter(np.random.default_rng(seed))
     arithmetic = f"fixed-point{{overflow={overflow} fraction={w.number(0, 3)}}}"
-    bits = 60 if overflow == "forbidden" else w.number(12, 20)
+    bits = 54 if overflow == "forbidden" else w.number(12, 20)
     for kind in ("transposed", w.pick(*DENSE)):
         operands = w.convolution(kind, arithmetic, w.pick(*WIDE[1:]), w.pick(*BYTES, *WIDE[1:]))
         w.fixed_sums(*operands, bits)

@@ -175,7 +175,7 @@ def test_a_bias_alone(kernels: KernelCache) -> None:
     for exponent in (-128, -40, 0, 50):
         bias = w.constant(w.rng.integers(-(1 << 31), 1 << 31, 9).astype(np.int32), 32, exponent)
         op = Conv2D(pads=(1, 1, 1, 1), layout="NHWC", arithmetic=FIXED)
-        sums = w.sums(op, w.activations(3, 3, 2), w.weights(9, 3, 3, 2), bias, BlockFormat(48, 12))
+        sums = w.sums(op, w.activations(3, 3, 2), w.weights(9, 3, 3, 2), bias, BlockFormat(48, 10))
         w.emit(w.normalized(sums, BlockFormat(16, scale="headroom", overflow="raise")))
     zeros = {v.name: np.zeros((2, 3, 3, 2), np.float32) for v in w.graph.inputs}
     check(w, [w.pick(*ISAS)], kernels, lambda samples: {n: a[:samples] for n, a in zeros.items()}, (1, 2))
@@ -198,7 +198,7 @@ def test_exponents_far_from_those_of_the_sums(kernels: KernelCache) -> None:
     for rounding in ("floor", w.pick(*ROUNDINGS)):
         limits: dict[str, Any] = {"rounding": rounding, "lowest_exponent": -20, "highest_exponent": 20}
         for fixed in (None, 0):
-            sums = w.sums(Matmul(False, FIXED), x, weights, None, BlockFormat(48, 12))
+            sums = w.sums(Matmul(False, FIXED), x, weights, None, BlockFormat(48, 10))
             w.emit(w.normalized(sums, BlockFormat(16, **limits), fixed))
 
     def feeds(samples: int) -> dict[str, Array]:

@@ -84,7 +84,7 @@ class Written:
         return self.constant(numbers, 32, self.pick(MIDDLE * 2, MIDDLE * 2 + 5, MIDDLE, -80, -120, 20))
 
     def sum_format(self, rounding: str | None = None) -> BlockFormat:
-        return BlockFormat(self.pick(48, 55), 12, rounding=rounding or self.pick(*ROUNDINGS))
+        return BlockFormat(self.pick(48, 54), 10, rounding=rounding or self.pick(*ROUNDINGS))
 
     def result_format(self) -> BlockFormat:
         rounding, overflow = self.pick(*ROUNDINGS), self.pick("raise", "clamp")

@@ -40,6 +40,24 @@ def leading_place(x: Expr, exponents: Expr, block_format: BlockFormat) -> Expr:
     return held(tirx.Select(x != nothing, bit_length(magnitude) + exponents, literal_like(NOTHING, exponents)))
 
 
+def counted_magnitude(least: Expr, most: Expr, block_format: BlockFormat) -> Expr:
+    """What :func:`counted_place` takes, of the smallest and the largest of some integers at one exponent."""
+    if block_format.scale != "headroom":
+        return held(tirx.max(most, literal_like(0, least) - least))
+    # Twice the magnitude as two's complement counts it, which for -1 is 0; one more for negative numbers, so that
+    # only a block of zeros gives 0.
+    two = literal_like(2, least)
+    return held(tirx.max(most * two, literal_like(-1, least) - least * two))
+
+
+def counted_place(magnitude: Expr, exponents: Expr, block_format: BlockFormat) -> Expr:
+    """Where the leading bit of the larger one stands, as :func:`leading_place` has it."""
+    place = bit_length(magnitude) + exponents
+    if block_format.scale == "headroom":
+        place = place - literal_like(1, place)
+    return held(tirx.Select(magnitude > literal_like(0, magnitude), place, literal_like(NOTHING, exponents)))
+
+
 def real_leading_place(x: Expr) -> Expr:
     """Where the leading bit of each finite float32 stands; int32. For scale rules other than ``headroom``."""
     magnitude = held(reinterpret(vector("int32", lanes_of(x)), x) & literal(0x7FFFFFFF, "int32", lanes_of(x)))

@@ -67,6 +67,14 @@ def extremes_of(
     source: LimitedSource, buffers: Mapping[str, Any], run: Run, domain: str, isa: InstructionSet
 ) -> tuple[Expr, Expr]:
     """The smallest and the largest number of a run: reals of a source of reals, else integers in ``domain``."""
+    least, most = extremes_in_lanes(source, buffers, run, domain, isa)
+    return across(least, tirx.min), across(most, tirx.max)
+
+
+def extremes_in_lanes(
+    source: LimitedSource, buffers: Mapping[str, Any], run: Run, domain: str, isa: InstructionSet
+) -> tuple[Expr, Expr]:
+    """As :func:`extremes_of`, but of the numbers that each lane has seen."""
     bound = source.bind(buffers, run, domain)
     width = min(isa.lanes, 1 << (run.length.bit_length() - 1))
     dtype = "float32" if isinstance(bound, BoundReals) else domain
@@ -84,7 +92,7 @@ def extremes_of(
         store(most, 0, tirx.max(load(most, 0, lanes), numbers))
 
     run.for_each_vector(isa.lanes, look)
-    return across(load(least, 0, width), tirx.min), across(load(most, 0, width), tirx.max)
+    return held(load(least, 0, width)), held(load(most, 0, width))
 
 
 def across(expr: Expr, combine: Callable[[Expr, Expr], Expr]) -> Expr:

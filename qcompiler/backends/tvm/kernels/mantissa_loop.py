@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
@@ -27,18 +27,12 @@ class Run:
         indices: those of the axes but the last.
         start: the first place within the row.
         length: how many, at least 1.
-        has_blocks: whether there are whole blocks of it within a vector, rather than one exponent.
     """
 
     row: Expr
     indices: Sequence[Expr]
     start: Expr
     length: int
-    has_blocks: bool = False
-
-    def with_blocks_in_vectors(self) -> Run:
-        """The same places, read by vectors that hold whole blocks."""
-        return replace(self, has_blocks=True)
 
     def element(self, of: Address) -> Expr:
         """Which mantissa belongs to the row's first place; places add the last axis's stride each."""
@@ -48,12 +42,12 @@ class Run:
         return offset
 
     def exponent(self, of: Address) -> Expr:
-        """Which exponent belongs to the run; to its row's first place where places of the run have several."""
+        """Which exponent belongs to the run; to its row's first place where each place has its own."""
         offset: Expr = tirx.const(0, "int32")
         for index, axis in zip(self.indices, of[:-1], strict=True):
             offset = offset + tirx.truncdiv(index, axis.block) * axis.step if axis.step else offset
         last = of[-1]
-        if last.step and last.block > 1 and not self.has_blocks:
+        if last.step and last.block > 1:
             offset = offset + tirx.truncdiv(self.start, last.block) * last.step
         return offset
 

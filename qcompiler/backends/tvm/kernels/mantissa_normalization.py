@@ -14,7 +14,8 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, held, load, named, store
 from qcompiler.backends.tvm.kernels.exponent_choice import (
     NOTHING,
-    choose_exponent,
+    counted_magnitude,
+    counted_place,
     exponent_for,
     leading_place,
     overflows,
@@ -22,13 +23,13 @@ from qcompiler.backends.tvm.kernels.exponent_choice import (
     raises,
 )
 from qcompiler.backends.tvm.kernels.mantissa_addressing import exponent_count
-from qcompiler.backends.tvm.kernels.mantissa_extremes import across, extremes_of
+from qcompiler.backends.tvm.kernels.mantissa_extremes import across, extremes_in_lanes
 from qcompiler.backends.tvm.kernels.mantissa_loop import Run, RunPartition, has_exponent_each
 from qcompiler.backends.tvm.kernels.mantissa_reading import BoundReals, StoredMantissas, taken_apart
-from qcompiler.backends.tvm.kernels.mantissa_shift import in_lanes, move
+from qcompiler.backends.tvm.kernels.mantissa_rounding import rounded_mantissas
+from qcompiler.backends.tvm.kernels.mantissa_shift import in_lanes, limited
 from qcompiler.backends.tvm.kernels.mantissa_source import BoundSource, LimitedSource
-from qcompiler.backends.tvm.kernels.mantissa_write import SharedExponent, write_mantissas
-from qcompiler.backends.tvm.lanes import Expr, literal
+from qcompiler.backends.tvm.lanes import Expr, convert, literal
 from qcompiler.numerics.block_format import BlockFormat
 
 
@@ -72,25 +73,36 @@ class NormalizeBlocks(Kernel):
 
         def write_block(unit: Expr, run: Run) -> None:
             source = self.source.bind(buffers, run, domain)
-            exponent = self._exponent(source, buffers, run, domain, isa)
-            store(buffers["y_exponents"], named(run.block_exponent(self.result.address)), exponent)
-            write_mantissas(source, SharedExponent(exponent), buffers["y"], run, self.result, self.block_format, isa)
+            exponent = exponent_for(self._leading(source, buffers, run, domain, isa), self.block_format)
+            place = named(run.block_exponent(self.result.address))
+            store(buffers["y_exponents"], place, exponent)
+            overflow = self._write(source, buffers["y"], run, exponent, isa)
+            if overflow is None:
+                return
+            # Rounding hardly ever overflows.
+            with T.If(overflow > tirx.const(0, "int32")), T.Then():
+                larger = raised(exponent, overflow, self.block_format)
+                store(buffers["y_exponents"], place, larger)
+                self._write(source, buffers["y"], run, larger, isa)
 
         self.partition.for_each_run(begin, end, write_block)
 
-    def _exponent(
+    def _leading(
         self, source: BoundSource, buffers: Mapping[str, Any], run: Run, domain: str, isa: InstructionSet
     ) -> Expr:
+        """Where the leading bit of the block's largest number stands."""
         if any(has_exponent_each(a) for a in self.source.source.addresses):
-            return self._exponent_of_each(source, run, isa)
-        ends = extremes_of(self.source, buffers, run, domain, isa)
-        if isinstance(source, BoundReals):
-            return choose_exponent([taken_apart(end, domain) for end in ends], self.block_format)
-        shared = source.at(run.start, 1)[1]
-        return choose_exponent([(end, shared) for end in ends], self.block_format)
+            return self._leading_of_each(source, run, isa)
+        ends = extremes_in_lanes(self.source, buffers, run, domain, isa)
+        if not isinstance(source, BoundReals):
+            largest = across(counted_magnitude(*ends, self.block_format), tirx.max)
+            return counted_place(largest, source.at(run.start, 1)[1], self.block_format)
+        least, most = across(ends[0], tirx.min), across(ends[1], tirx.max)
+        places = [leading_place(*taken_apart(end, domain), self.block_format) for end in (least, most)]
+        return held(tirx.max(*places))
 
-    def _exponent_of_each(self, source: BoundSource, run: Run, isa: InstructionSet) -> Expr:
-        """The block's exponent where every number has one of its own."""
+    def _leading_of_each(self, source: BoundSource, run: Run, isa: InstructionSet) -> Expr:
+        """The same, where every number has an exponent of its own."""
         width = min(isa.lanes, 1 << (run.length.bit_length() - 1))
         found = T.alloc_buffer((width,), "int32", scope="local")
         store(found, 0, literal(NOTHING, "int32", width))
@@ -101,15 +113,21 @@ class NormalizeBlocks(Kernel):
             store(found, 0, tirx.max(load(found, 0, lanes), leading))
 
         run.for_each_vector(isa.lanes, look)
-        exponent = exponent_for(across(load(found, 0, width), tirx.max), self.block_format)
-        if not raises(self.block_format):
-            return exponent
+        return across(load(found, 0, width), tirx.max)
+
+    def _write(self, source: BoundSource, y: Any, run: Run, exponent: Expr, isa: InstructionSet) -> Expr | None:
+        """Write a block's mantissas; whether some ask for a larger exponent, None where the format has none."""
+        width = min(isa.lanes, 1 << (run.length.bit_length() - 1))
+        found = T.alloc_buffer((width,), "int32", scope="local")
         store(found, 0, literal(0, "int32", width))
+        first = named(run.element(self.result.address))
 
-        def round_each(column: Expr, lanes: int) -> None:
-            x, exponents = source.at(column, lanes)
-            rounded = move(x, exponents, exponent, self.block_format.rounding, self.block_format.precision)
-            store(found, 0, held(tirx.max(load(found, 0, lanes), overflows(rounded, self.block_format))))
+        def write(column: Expr, lanes: int) -> None:
+            rounded = rounded_mantissas(source, column, lanes, exponent, self.block_format)
+            if raises(self.block_format):
+                store(found, 0, tirx.max(load(found, 0, lanes), overflows(rounded, self.block_format)))
+            fitted = limited(rounded, self.block_format.smallest, self.block_format.largest)
+            store(y, first + column, convert(fitted, self.result.dtype))
 
-        run.for_each_vector(isa.lanes, round_each)
-        return raised(exponent, across(load(found, 0, width), tirx.max), self.block_format)
+        run.for_each_vector(isa.lanes, write)
+        return across(load(found, 0, width), tirx.max) if raises(self.block_format) else None

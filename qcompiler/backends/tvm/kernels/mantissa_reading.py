@@ -43,23 +43,12 @@ class BoundExponents:
 
     def __init__(self, buffer: Any, run: Run, address: Address) -> None:
         self._buffer = buffer
-        last = address[-1]
-        self._block = last.block if last.step and (run.has_blocks or has_exponent_each(address)) else 0
         self._first = named(run.exponent(address))
-        self._shared = None if self._block else held(load(buffer, self._first))
+        self._shared = None if has_exponent_each(address) else held(load(buffer, self._first))
 
     def at(self, column: Expr, lanes: int) -> Expr:
         """int32: one for all lanes, or one for each."""
-        if self._shared is not None:
-            return self._shared
-        if self._block == 1:
-            return held(load(self._buffer, self._first + column, lanes))
-        blocks = held(load(self._buffer, self._first + tirx.truncdiv(column, self._block), lanes // self._block))
-        if lanes == self._block:
-            return blocks
-        # A shuffle has no more results than operands.
-        each = [tirx.const(i // self._block, "int32") for i in range(lanes)]
-        return held(tirx.Shuffle([blocks] * self._block, each))
+        return self._shared if self._shared is not None else held(load(self._buffer, self._first + column, lanes))
 
 
 class BoundNumbers:

@@ -1,8 +1,8 @@
-"""Short blocks along rows, several of them in one vector."""
+"""Short blocks of real numbers, several of them in one vector."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,11 @@ from qcompiler.backends.tvm.kernels.exponent_choice import (
     raises,
     real_leading_place,
 )
-from qcompiler.backends.tvm.kernels.mantissa_addressing import Address
 from qcompiler.backends.tvm.kernels.mantissa_loop import ITEM_ELEMENTS, Run, RunPartition
 from qcompiler.backends.tvm.kernels.mantissa_reading import BoundReals, StoredMantissas
 from qcompiler.backends.tvm.kernels.mantissa_rounding import rounded_mantissas
-from qcompiler.backends.tvm.kernels.mantissa_shift import in_lanes, limited
-from qcompiler.backends.tvm.kernels.mantissa_source import BoundSource, LimitedSource
+from qcompiler.backends.tvm.kernels.mantissa_shift import limited
+from qcompiler.backends.tvm.kernels.mantissa_source import LimitedSource, RealSource
 from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of
 from qcompiler.numerics.block_format import BlockFormat
 
@@ -43,13 +42,13 @@ class NormalizeShortBlocks(Kernel):
         block_format: its format.
     """
 
-    source: LimitedSource
+    source: RealSource
     result: StoredMantissas
     block_format: BlockFormat
 
     @property
     def _size(self) -> int:
-        return self.source.source.shape[-1]
+        return self.source.shape[-1]
 
     @property
     def _length(self) -> int:
@@ -73,22 +72,23 @@ class NormalizeShortBlocks(Kernel):
         return 4 * self._size
 
     def emit(self, isa: InstructionSet, buffers: Mapping[str, Any], begin: Expr, end: Expr) -> None:
-        domain = self.source.domain(self.result.bits)
+        domain = LimitedSource(self.source).domain(self.result.bits)
 
         def write_run(unit: Expr, run: Run) -> None:
-            source = self.source.bind(buffers, run.with_blocks_in_vectors(), domain)
+            source = self.source.bind_reals(buffers, run, domain)
+            # Runs, and vectors of them, begin with whole blocks.
             run.for_each_vector(
                 max(isa.lanes, self._length), lambda column, lanes: self._write(source, buffers, column, lanes)
             )
 
         self.partition.for_each_run(begin, end, write_run)
 
-    def _write(self, source: BoundSource, buffers: Mapping[str, Any], column: Expr, lanes: int) -> None:
+    def _write(self, source: BoundReals, buffers: Mapping[str, Any], column: Expr, lanes: int) -> None:
         block_format = self.block_format
-        exponent = exponent_for(self._across_blocks(self._leading(source, column, lanes), tirx.max), block_format)
+        exponent = exponent_for(self._largest_of_block(self._leading(source, column, lanes)), block_format)
         mantissas = rounded_mantissas(source, column, lanes, exponent, block_format)
         if raises(block_format):
-            overflow = self._across_blocks(overflows(mantissas, block_format), tirx.max)
+            overflow = self._largest_of_block(overflows(mantissas, block_format))
             exponent = raised(exponent, overflow, block_format)
             mantissas = rounded_mantissas(source, column, lanes, exponent, block_format)
         fitted = limited(mantissas, block_format.smallest, block_format.largest)
@@ -96,35 +96,24 @@ class NormalizeShortBlocks(Kernel):
         firsts = [tirx.const(lane, "int32") for lane in range(0, lanes, self._length)]
         store(buffers["y_exponents"], named(tirx.truncdiv(column, self._length)), tirx.Shuffle([exponent], firsts))
 
-    def _leading(self, source: BoundSource, column: Expr, lanes: int) -> Expr:
-        if isinstance(source, BoundReals) and self.block_format.scale != "headroom":
-            return real_leading_place(held(source.real_at(column, lanes)))
-        x, exponents = source.at(column, lanes)
-        return leading_place(x, in_lanes(exponents, lanes), self.block_format)
+    def _leading(self, source: BoundReals, column: Expr, lanes: int) -> Expr:
+        if self.block_format.scale == "headroom":
+            return leading_place(*source.at(column, lanes), self.block_format)
+        return real_leading_place(held(source.real_at(column, lanes)))
 
-    def _across_blocks(self, expr: Expr, combine: Callable[[Expr, Expr], Expr]) -> Expr:
-        """In every lane what all lanes of its block combine to."""
+    def _largest_of_block(self, numbers: Expr) -> Expr:
+        """In every lane the largest number of its block."""
         distance = 1
         while distance < self._length:
-            partners = [tirx.const(lane ^ distance, "int32") for lane in range(lanes_of(expr))]
-            expr = held(combine(expr, tirx.Shuffle([expr], partners)))
+            partners = [tirx.const(lane ^ distance, "int32") for lane in range(lanes_of(numbers))]
+            numbers = held(tirx.max(numbers, tirx.Shuffle([numbers], partners)))
             distance *= 2
-        return expr
+        return numbers
 
 
-def takes_short_blocks(source: LimitedSource, result: Address) -> bool:
-    """Whether blocks are short, powers of two long, all whole, and those of every tensor that is read or single."""
-    shape, last = source.source.shape, result[-1]
+def takes_short_blocks(source: LimitedSource, result: StoredMantissas) -> bool:
+    """Whether reals that stand side by side become short blocks, powers of two long and all whole."""
+    shape, last = source.source.shape, result.address[-1]
     length = last.block if last.step else shape[-1]
-    is_row = len(shape) == 1 and shape[-1] % length == 0
-    return is_row and 1 < length <= LONGEST and length & (length - 1) == 0 and all(
-        a[-1].stride == 1 and (not a[-1].step or a[-1].block in (1, length)) for a in _read(source)
-    )
-
-
-def _read(source: LimitedSource) -> list[Address]:
-    """Addresses of what is read; those of exponents alone have no stride."""
-    return [
-        (*a[:-1], type(a[-1])(1, a[-1].block, a[-1].step)) if not a[-1].stride and a[-1].step else a
-        for a in source.source.addresses
-    ]
+    is_row = len(shape) == 1 and shape[-1] % length == 0 and isinstance(source.source, RealSource)
+    return is_row and 1 < length <= LONGEST and length & (length - 1) == 0

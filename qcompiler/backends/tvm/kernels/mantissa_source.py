@@ -155,6 +155,10 @@ class RealSource(MantissaSource):
         return (Argument("x", "float32", element_count(self.shape, self.address), Role.INPUT),)
 
     def bind(self, buffers: Mapping[str, Any], run: Run, domain: str) -> BoundSource:
+        return self.bind_reals(buffers, run, domain)
+
+    def bind_reals(self, buffers: Mapping[str, Any], run: Run, domain: str) -> BoundReals:
+        """As ``bind``: also the numbers as they are."""
         return BoundReals(buffers["x"], run, self.address, domain)
 
 

@@ -63,34 +63,19 @@ class WriteMantissas(Kernel):
         def write_run(unit: Expr, run: Run) -> None:
             source = self.source.bind(buffers, run, domain)
             target = BoundExponents(buffers["y_exponents"], run, self.result.address) if self.moves else None
-            write_mantissas(source, target, buffers["y"], run, self.result, self.block_format, isa)
+            first = named(run.element(self.result.address))
+
+            def write(column: Expr, lanes: int) -> None:
+                number = (
+                    source.at(column, lanes)[0] if target is None
+                    else self._mantissas(source, column, lanes, target.at(column, lanes))
+                )
+                store(buffers["y"], first + column, convert(number, self.result.dtype))
+
+            run.for_each_vector(isa.lanes, write)
 
         self.partition.for_each_run(begin, end, write_run)
 
-
-class SharedExponent:
-    """One exponent for a whole run."""
-
-    def __init__(self, exponent: Expr) -> None:
-        self._exponent = exponent
-
-    def at(self, column: Expr, lanes: int) -> Expr:
-        return self._exponent
-
-
-def write_mantissas(
-    source: BoundSource, target: BoundExponents | SharedExponent | None, y: Any, run: Run, result: StoredMantissas,
-    block_format: BlockFormat, isa: InstructionSet,
-) -> None:
-    """Write a run's mantissas at the exponents ``target``; None where they are the source's."""
-    first = named(run.element(result.address))
-
-    def write(column: Expr, lanes: int) -> None:
-        if target is None:
-            x, _ = source.at(column, lanes)
-        else:
-            rounded = rounded_mantissas(source, column, lanes, target.at(column, lanes), block_format)
-            x = limited(rounded, block_format.smallest, block_format.largest)
-        store(y, first + column, convert(x, result.dtype))
-
-    run.for_each_vector(isa.lanes, write)
+    def _mantissas(self, source: BoundSource, column: Expr, lanes: int, target: Expr) -> Expr:
+        rounded = rounded_mantissas(source, column, lanes, target, self.block_format)
+        return limited(rounded, self.block_format.smallest, self.block_format.largest)

@@ -15,8 +15,8 @@ from tvm import tirx
 
 from qcompiler.backends.tvm.element import Stage
 from qcompiler.backends.tvm.kernel import Argument, Role, held, load, loop, named
-from qcompiler.backends.tvm.kernels.mantissa_shift import LIMITS
 from qcompiler.backends.tvm.kernels.mantissa_limits import Limits
+from qcompiler.backends.tvm.kernels.mantissa_shift import LIMITS
 from qcompiler.backends.tvm.kernels.runs import for_each_vector
 from qcompiler.backends.tvm.lanes import Expr, convert, lanes_of, literal, literal_like, spread
 from qcompiler.backends.tvm.stages.rounding import SHIFTS

@@ -114,16 +114,14 @@ def convolution_operands(root: Node) -> ConvolutionOperands | None:
             op.pads, op.groups, isinstance(op, ConvTranspose2D), length, mantissas, exponents, bias,
         )
     assert isinstance(op, Matmul)
-    pixels, outputs = prod(shape[:-1]), root.result.type.shape[-1]
+    row = (1, prod(shape[:-1]))
     mantissas, exponents = (
         np.ascontiguousarray(matrix if op.transpose_b else matrix.T)[:, None, None, :]
         for matrix in (a.reshape(a.shape[-2:]) for a in (mantissas, exponents))
     )
     same, none = (1, 1), (0, 0, 0, 0)
-    row = (1, pixels)
-    assert isinstance(outputs, int)
     return ConvolutionOperands(
-        x, 1, row, row, shape[-1], outputs, same, same, none, 1, False, length, mantissas, exponents, bias
+        x, 1, row, row, shape[-1], len(mantissas), same, same, none, 1, False, length, mantissas, exponents, bias
     )
 
 

@@ -135,8 +135,8 @@ class _Writer:
         last = self.to.address[-1]
         length = last.block if last.step else shape[-1]
         is_uniform = source.is_real or all(_is_uniform(shape, a, self.to.address) for a in source.addresses)
-        if takes_short_blocks(self.source, self.to.address):
-            self._in_one_pass(NormalizeShortBlocks(self.source, self.to, self.block_format))
+        if isinstance(source, RealSource) and takes_short_blocks(self.source, self.to):
+            self._in_one_pass(NormalizeShortBlocks(source, self.to, self.block_format))
         elif is_uniform and _is_whole(self.to.address) and prod(shape) // self._blocks > LONG_BLOCK:
             self._normalize_in_pieces()
         elif in_rows and all(_fits_runs(a, length, shape[-1]) for a in source.addresses):

@@ -84,15 +84,18 @@ def choose_fixed_kernel(
         return None
     numbers = None if bias is None else bias.data.astype(np.int32)
     exponent = 0 if bias is None else int(bias.block.exponents.reshape(()))
-    fields = accumulator, elem.format.rounding, rule.fraction, bias_bits(numbers)
+    fields: dict[str, Any] = {
+        "accumulator": accumulator, "rounding": elem.format.rounding, "fraction": rule.fraction,
+        "bias_bits": bias_bits(numbers),
+    }
     weights, exponents, starts = operands.weights, operands.block_exponents, operands.block_starts
     if _is_depthwise(operands):
         starts, each = _depthwise_blocks(operands)
-        depthwise = FixedBlockDepthwise(*_depthwise_fields(operands, each), *fields)
+        depthwise = FixedBlockDepthwise(**_depthwise_fields(operands, each), **fields)
         packed = depthwise.pack(isa, weights[..., 0], exponents[..., 0], numbers, exponent)
         kernel: Kernel = depthwise
     else:
-        kernel = convolution = FixedBlockConvolution(*_fields(operands), *fields)
+        kernel = convolution = FixedBlockConvolution(**_fields(operands), **fields)
         packed = pack_fixed_constants(convolution, isa, weights, exponents, numbers, exponent)
     # Sums of padding alone are zeros at the lowest exponent of the format.
     packed["lowest"] = np.maximum(packed["lowest"], np.int32(elem.format.exponent_range[0]))
@@ -126,13 +129,14 @@ def _float_kernel(
     if _is_depthwise(operands):
         starts, each = _depthwise_blocks(operands)
         taps, scales = weights[..., 0], exponents[..., 0]
-        is_exact = products_are_exact(taps, scales, lowest)
         kernel: Kernel
-        kernel = depthwise = FloatBlockDepthwise(*_depthwise_fields(operands, each), limited=is_limited, exact=is_exact)
+        kernel = depthwise = FloatBlockDepthwise(
+            **_depthwise_fields(operands, each), limited=is_limited, exact=products_are_exact(taps, scales, lowest)
+        )
         packed = depthwise.pack(isa, taps, scales, bias)
     else:
         is_exact = dots_are_exact(weights, exponents, operands.length, lowest)
-        kernel = convolution = FloatBlockConvolution(*_fields(operands), limited=is_limited, exact=is_exact)
+        kernel = convolution = FloatBlockConvolution(**_fields(operands), limited=is_limited, exact=is_exact)
         packed = pack_float_constants(convolution, isa, weights, exponents, bias)
     if limits is not None:
         packed |= {name: np.array([limit], np.float32) for name, limit in zip(("low", "high"), limits, strict=True)}
@@ -154,24 +158,27 @@ def _depthwise_blocks(operands: ConvolutionOperands) -> tuple[list[int], int]:
     return list(range(0, operands.channels, each)), each
 
 
-def _fields(operands: ConvolutionOperands) -> tuple[Any, ...]:
-    """The fields of a convolution's geometry, in order."""
-    height, width = operands.input_size
+def _fields(operands: ConvolutionOperands) -> dict[str, Any]:
+    """The fields of a convolution's geometry."""
     is_flat = operands.kernel == (1, 1) and operands.strides == (1, 1) and not any(operands.pads)
     row_pixels = prod(operands.output_size) if is_flat else operands.output_size[1]
-    return (
-        height, width, operands.channels, operands.outputs, operands.kernel, operands.strides, operands.dilations,
-        operands.pads, operands.groups, operands.length, choose_block_tile(row_pixels),
-    )
+    return {
+        **_image_fields(operands), "outputs": operands.outputs, "groups": operands.groups, "length": operands.length,
+        "tile": choose_block_tile(row_pixels),
+    }
 
 
-def _depthwise_fields(operands: ConvolutionOperands, length: int) -> tuple[Any, ...]:
-    """The fields of a depthwise convolution's geometry, in order."""
+def _depthwise_fields(operands: ConvolutionOperands, length: int) -> dict[str, Any]:
+    """The fields of a depthwise convolution's geometry."""
+    return {**_image_fields(operands), "length": length, "pixels": _DEPTHWISE_PIXELS}
+
+
+def _image_fields(operands: ConvolutionOperands) -> dict[str, Any]:
     height, width = operands.input_size
-    return (
-        height, width, operands.channels, operands.kernel, operands.strides, operands.dilations, operands.pads, length,
-        _DEPTHWISE_PIXELS,
-    )
+    return {
+        "height": height, "width": width, "channels": operands.channels, "kernel": operands.kernel,
+        "strides": operands.strides, "dilations": operands.dilations, "pads": operands.pads,
+    }
 
 
 def _call(
