@@ -84,7 +84,7 @@ class MergeNormalizes(Rule):
 
 @rule("merge-conversions", into="fuse-requantize")
 class MergeConversions(Rule):
-    """A normalize of what ``to_block`` wrote is one ``to_block``, where nobody else sees the value between."""
+    """Real numbers written in one block format and then in another are written once, if nobody else sees the first."""
 
     def pattern(self, p: Pattern, x: Operand) -> OpPattern:
         return p.normalize(p.to_block(x, name="inner").where(one_use))

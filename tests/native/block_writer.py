@@ -28,10 +28,15 @@ class BlockWriter:
         rng: decides everything.
         batch: the first dimension of the input.
         shape: of one sample.
+        magnitudes: exponents of the smallest and the largest numbers.
     """
 
-    def __init__(self, rng: np.random.Generator, batch: Dim, shape: tuple[int, ...] = (5, 4, 20)) -> None:
+    def __init__(
+        self, rng: np.random.Generator, batch: Dim, shape: tuple[int, ...] = (5, 4, 20),
+        magnitudes: tuple[int, int] = (-149, 100),
+    ) -> None:
         self.rng = rng
+        self.magnitudes = magnitudes
         self.graph = Graph("blocks")
         self.build = Builder(self.graph, loc=("layer",))
         self.x = self.graph.add_input("x", TensorType((batch, *shape), F32))
@@ -134,9 +139,10 @@ class BlockWriter:
     def reals(self, shape: tuple[int, ...]) -> Array:
         """Numbers of any size, with ties, outliers, zeros of both signs, and samples that are all zero."""
         rng = self.rng
-        low = int(self.pick(rng.integers(-149, 100), rng.integers(-14, 2)))
+        least, most = self.magnitudes
+        low = int(self.pick(rng.integers(least, most), rng.integers(-14, 2)))
         spread = int(self.pick(0, 3, 12, 60))
-        exponents = np.minimum(rng.integers(low, low + spread + 1, shape), 100)
+        exponents = np.minimum(rng.integers(low, low + spread + 1, shape), most)
         # Few significant bits, so that most results are ties or exact; or all bits.
         ties = rng.integers(-255, 256, shape) * np.exp2(exponents)
         smooth = rng.normal(0, 1, shape) * np.exp2(exponents)

@@ -111,7 +111,8 @@ class ContractionWriter:
         if kind == "matmul":
             return self._matmul(rule, length, x_format, w_format)
         groups = {"grouped": self.number(2, 3), "depthwise": self.number(2, 40)}.get(kind, 1)
-        each = 1 if kind == "depthwise" else self.number(1, 20)
+        # A group has at least two channels, or it would be a depthwise convolution.
+        each = 1 if kind == "depthwise" else self.number(1 + (groups > 1), 20)
         outputs = groups if kind == "depthwise" else groups * self.number(1, 20)
         kernel = (1, 1) if kind == "pointwise" else (self.number(1, 3), self.number(1, 3))
         strides, dilations = self.pick((1, 1), (2, 2), (1, 2)), self.pick((1, 1), (1, 1), (2, 1), (1, 2))

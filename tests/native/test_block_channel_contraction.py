@@ -21,7 +21,8 @@ from qcompiler.backends.tvm.kernel_program import NoLowering
 from qcompiler.backends.tvm.selection import runnable_instruction_sets
 from qcompiler.ir import Arithmetic, verify
 from qcompiler.numerics.block_format import BlockFormat
-from qcompiler.ops.contraction import Conv2D
+from qcompiler.ops.activation import Clip
+from qcompiler.ops.contraction import Conv2D, Matmul
 
 ISAS = runnable_instruction_sets()
 
@@ -113,6 +114,22 @@ def test_a_fixed_batch(seed: int) -> None:
 
 
 @every_isa
+def test_limits_keep_the_sign_of_zero(isa: InstructionSet, kernels: KernelCache) -> None:
+    """Sums of negative numbers too small for float32 are -0.0, at a bound of 0.0 too."""
+    w = ContractionWriter(np.random.default_rng(), 1)
+    for block_format, channels in ((BYTES[0], 5), (WIDE[2], 5), (BYTES[0], 1)):
+        x = w.activations(block_format, 8, 2, 2, 5)
+        groups = 5 // channels
+        mantissas = -np.ones((5, 1, 1, channels), block_format.mantissa_dtype)
+        weights = w.constant(mantissas, np.full((5, 1, 1, 1), -80), block_format, (1, 1, 1, 8))
+        op = Conv2D(layout="NHWC", groups=groups, arithmetic=Arithmetic.parse("float32"))
+        w.emit(w.build(Clip(0.0, 6.0), w.build(op, x, weights)))
+    numbers = np.full((1, 2, 2, 5), 2.0**-90, np.float32)
+    numbers[0, 0] = 0.0
+    check(w, [isa], kernels, lambda samples: dict.fromkeys(("x0", "x1", "x2"), numbers))
+
+
+@every_isa
 @pytest.mark.parametrize("rounding", ["half-even", "floor"])
 def test_an_accumulator_of_32_bits(isa: InstructionSet, rounding: str, kernels: KernelCache) -> None:
     """Mantissas at the ends of their range, each with the sign of one output's weight."""
@@ -148,6 +165,9 @@ def test_which_kernels_serve() -> None:
 def test_what_has_no_native_form() -> None:
     w = ContractionWriter(np.random.default_rng(), 1)
     wide = BlockFormat.mx("e5m2")
-    w.float_sums(*w.convolution("dense", "float32", wide, wide))
+    x = w.activations(wide, 8, 8)
+    mantissas = np.full((8, 2), wide.largest, wide.mantissa_dtype)
+    weights = w.constant(mantissas, np.zeros((1, 2), np.int32), wide, (8, 1))
+    w.float_sums(Matmul(arithmetic=Arithmetic.parse("float32")), x, weights)
     with pytest.raises(NoLowering, match="too wide for native code"):
         lower_program(w.finish(), ISAS[0])

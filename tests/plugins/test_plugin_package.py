@@ -115,4 +115,4 @@ def test_without_the_plugin_nothing_of_it_is_there(acme: Path, workspace: Path) 
     error = refuse(NOTHING, "check", "model.onnx", "-t", "tpu-int8", cwd=workspace)
     assert "'Snake_0' (com.acme.Snake): no plugin reads operators of the domain 'com.acme'" in error
     assert "unknown target 'acme-npu'" in refuse(NOTHING, "targets", "show", "acme-npu")
-    assert "did you mean 'acme-npu'?" in refuse(acme, "targets", "show", "acme-npo")
+    assert "did you mean 'acme-npu'" in refuse(acme, "targets", "show", "acme-npo")

@@ -81,5 +81,7 @@ def limited(value: Expr, bounds: tuple[Any, Any] | None) -> Expr:
     """``value`` within two bounds, buffers of one number each; as it is where there are none."""
     if bounds is None:
         return value
-    low, high = (spread(load(buffer, 0), lanes_of(value)) for buffer in bounds)
-    return named(tirx.max(tirx.min(value, high), low))
+    low, high = (named(spread(load(buffer, 0), lanes_of(value))) for buffer in bounds)
+    # As numpy's clip has it, which keeps -0.0 at a bound of 0.0.
+    above = named(tirx.Select(value < low, low, value))
+    return named(tirx.Select(above > high, high, above))
