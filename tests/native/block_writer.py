@@ -152,6 +152,9 @@ class BlockWriter:
         if self.maybe(3):
             # Next to a power of two, where rounding leaves the mantissa's range.
             x = np.copysign(np.exp2(low + 8) * (1 - np.exp2(-rng.integers(3, 24, shape).astype(np.float64))), x)
+        if self.maybe(4):
+            # Negative powers of two, which two's complement holds in one bit less, and smaller numbers.
+            x = np.exp2(low + 8) * rng.choice([-1.0, -1.0, -0.5, 0.75, 0.0], shape)
         x = np.where(rng.random(shape) < rng.choice([0.0, 0.1, 0.9]), np.copysign(0.0, x), x)
         if shape and shape[0] > 1:
             x[int(rng.integers(shape[0]))] *= rng.integers(0, 2)

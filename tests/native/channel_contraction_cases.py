@@ -116,7 +116,9 @@ class ContractionWriter:
         outputs = groups if kind == "depthwise" else groups * self.number(1, 20)
         kernel = (1, 1) if kind == "pointwise" else (self.number(1, 3), self.number(1, 3))
         strides, dilations = self.pick((1, 1), (2, 2), (1, 2)), self.pick((1, 1), (1, 1), (2, 1), (1, 2))
-        pads = (0, 0, 0, 0) if kind == "pointwise" else tuple(self.number(0, k - 1) for k in kernel * 2)
+        # Windows may lie on padding alone; a transposed convolution's padding is cut off.
+        widest = [k - (kind == "transposed") for k in kernel * 2]
+        pads = (0, 0, 0, 0) if kind == "pointwise" else tuple(self.number(0, k) for k in widest)
         sizes: dict[str, Any] = {
             "strides": (1, 1) if kind == "pointwise" and self.pick(True, False) else strides, "dilations": dilations,
             "pads": pads, "groups": groups, "layout": "NHWC", "arithmetic": rule,

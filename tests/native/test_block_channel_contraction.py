@@ -19,7 +19,7 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernel_program import NoLowering
 from qcompiler.backends.tvm.selection import runnable_instruction_sets
-from qcompiler.ir import Arithmetic, verify
+from qcompiler.ir import Arithmetic, BlockFloat, verify
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Clip
 from qcompiler.ops.contraction import Conv2D, Matmul
@@ -53,7 +53,7 @@ def names_of_kernels(w: ContractionWriter) -> set[str]:
 
 
 @every_isa
-@examples(1)
+@examples(2)
 @given(seed=seeds, box=st.booleans())
 def test_sums_in_float32(isa: InstructionSet, seed: int, box: bool) -> None:
     w = ContractionWriter(np.random.default_rng(seed))
@@ -63,7 +63,7 @@ def test_sums_in_float32(isa: InstructionSet, seed: int, box: bool) -> None:
 
 
 @every_isa
-@examples(1)
+@examples(2)
 @given(seed=seeds, box=st.booleans())
 def test_sums_in_fixed_point(isa: InstructionSet, seed: int, box: bool) -> None:
     w = ContractionWriter(np.random.default_rng(seed))
@@ -73,7 +73,7 @@ def test_sums_in_fixed_point(isa: InstructionSet, seed: int, box: bool) -> None:
     check(w, [isa])
 
 
-@examples(2)
+@examples(3)
 @given(seed=seeds, order=st.sampled_from(["sequential", "pairwise"]))
 def test_sums_in_float32_by_the_definition(seed: int, order: str) -> None:
     """Transposed convolutions, mantissas of more than 8 bits, sums in pairs, two computed matrices."""
@@ -86,7 +86,7 @@ def test_sums_in_float32_by_the_definition(seed: int, order: str) -> None:
     check(w, [w.pick(*ISAS)])
 
 
-@examples(2)
+@examples(3)
 @given(seed=seeds, overflow=st.sampled_from(["saturate", "wrap", "forbidden"]))
 def test_sums_in_fixed_point_by_the_definition(seed: int, overflow: str) -> None:
     """As above, and sums that overflow, and results of which several share an exponent."""
@@ -111,6 +111,40 @@ def test_a_fixed_batch(seed: int) -> None:
     w.fixed_sums(*w.convolution(w.pick(*DENSE), "fixed-point", w.pick(*BYTES), w.pick(*BYTES)), 50)
     w.float_sums(*w.convolution("dense", "float32", w.pick(*WIDE), w.pick(*BYTES)))
     check(w, [w.pick(*ISAS)])
+
+
+def test_dots_are_added_in_pairs(kernels: KernelCache) -> None:
+    """As many dots as make trees of any form, of sizes that round away differently in another order."""
+    rng = np.random.default_rng()
+    w = ContractionWriter(rng)
+    counts = (1, 2, 3, 7, 11, 23, 45)
+    for count in counts:
+        x = w.activations(BYTES[0], 1, count)
+        weights = w.weights(BYTES[0], (count, 5), (1, 1))
+        w.emit(w.build(Matmul(arithmetic=Arithmetic.parse("float32{order=pairwise}")), x, weights))
+
+    def feeds(samples: int) -> dict[str, Array]:
+        return {
+            f"x{i}": np.ldexp(rng.normal(0, 1, (samples, n)), rng.integers(-14, 14, (samples, n))).astype(np.float32)
+            for i, n in enumerate(counts)
+        }
+
+    check(w, [w.pick(*ISAS)], kernels, feeds, (40,))
+
+
+@pytest.mark.parametrize("overflow", ["saturate", "wrap"])
+def test_each_addition_overflows(overflow: str, kernels: KernelCache) -> None:
+    """Products of about half of the accumulator's range, and a bias as large, all at one exponent."""
+    rng = np.random.default_rng()
+    w = ContractionWriter(rng)
+    x = w.activations(BYTES[0], 1, 6)
+    weights = w.constant(rng.choice([-128, 127], (6, 30)).astype(np.int8), np.zeros((6, 30)), BYTES[0], (1, 1))
+    numbers = rng.choice([-20000, 20000, 1], 30).astype(np.int32)
+    bias = w.constant(numbers, np.zeros(1), BlockFormat(32, 10), (30,))
+    op = Matmul(arithmetic=Arithmetic.parse(f"fixed-point{{overflow={overflow}}}"))
+    w.emit(w.build(op, x, weights, bias, elem=BlockFloat(BlockFormat(16, 10), (1, 1))))
+    ends = rng.choice([-128.0, 127.0, 1.0], (9, 6)).astype(np.float32)
+    check(w, [w.pick(*ISAS)], kernels, lambda samples: {"x0": ends[:samples]}, (9,))
 
 
 @every_isa

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.ir import Value
+from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.block_conversion import Normalize, ToBlock
 
 seeds = st.integers(0, (1 << 32) - 1)
@@ -50,6 +51,21 @@ def test_into_blocks(isa: InstructionSet, seed: int) -> None:
 @given(seed=seeds)
 def test_between_blocks(isa: InstructionSet, seed: int) -> None:
     check(isa, [converted] * 2 + [limited] * 2, seed)
+
+
+def headroom(w: BlockWriter) -> Value:
+    """Blocks of zeros, of -1 and zeros, and of negative powers of two, in formats that count redundant sign bits."""
+    fine = BlockFormat(12, scale="headroom", rounding=w.pick("floor", "half-even"))
+    coarse = BlockFormat(6, scale="headroom", guard=w.pick(0, 1), overflow=w.pick("clamp", "raise"))
+    value = w.build(ToBlock(), w.x, elem=w.elem(fine, w.x.type.shape, w.pick(0, 4)))
+    return w.build(Normalize(), value, elem=w.elem(coarse, w.x.type.shape))
+
+
+@every_isa
+@examples(1)
+@given(seed=seeds)
+def test_redundant_sign_bits(isa: InstructionSet, seed: int) -> None:
+    check(isa, [headroom] * 4, seed, magnitudes=(-4, 4))
 
 
 @every_isa
