@@ -140,7 +140,7 @@ class BlockWriter:
         """Numbers of any size, with ties, outliers, zeros of both signs, and samples that are all zero."""
         rng = self.rng
         least, most = self.magnitudes
-        low = int(self.pick(rng.integers(least, most), rng.integers(-14, 2)))
+        low = int(self.pick(rng.integers(least, most), rng.integers(-14, 2) if least < -14 < 2 < most else least))
         spread = int(self.pick(0, 3, 12, 60))
         exponents = np.minimum(rng.integers(low, low + spread + 1, shape), most)
         # Few significant bits, so that most results are ties or exact; or all bits.

@@ -58,6 +58,7 @@ class ContractionWriter:
         rng: decides everything.
         batch: first dimension of the inputs.
         exponent: about that of weights.
+        top: the largest exponent of activations, at which no sum leaves float32.
         graph, build: what is written.
         outputs: real numbers; behind most of them stands block floating point.
     """
@@ -65,12 +66,14 @@ class ContractionWriter:
     rng: np.random.Generator
     batch: Dim = N
     exponent: int = 0
+    top: int = 50
     graph: Graph = field(default_factory=lambda: Graph("sums"))
     outputs: list[Value] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.build = Builder(self.graph, loc=("layer",))
         self.exponent = int(self.pick(-7, -7, -20, -60, 10))
+        self.top = 30 if self.exponent > 0 else 50
 
     def pick(self, *options: Any) -> Any:
         """One of the options."""
@@ -148,6 +151,7 @@ class ContractionWriter:
         self, arithmetic: str, x_format: BlockFormat, w_format: BlockFormat
     ) -> tuple[Contraction, Value, Value]:
         """A matrix product of two computed operands."""
+        self.top = 30
         length, rows, terms, outputs = self.pick(3, 8), self.number(1, 5), self.number(1, 20), self.number(1, 20)
         heads, transposed = self.number(1, 3), self.pick(True, False)
         x = self.activations(x_format, length, heads, rows, terms)
@@ -218,9 +222,8 @@ class ContractionWriter:
 
     def _sample(self, shape: tuple[int, ...]) -> Array:
         rng = self.rng
-        top = 50 if self.exponent > 0 else 60
-        middle = self.pick(0, 0, -12, top, -60, -110, -140)
-        exponents = np.clip(middle + rng.integers(0, self.pick(1, 3, 12), shape), -148, top)
+        middle = self.pick(0, 0, -12, self.top, -60, -110, -140)
+        exponents = np.clip(middle + rng.integers(0, self.pick(1, 3, 12), shape), -148, self.top)
         # Few significant bits make ties.
         ties, smooth = rng.integers(-255, 256, shape), rng.normal(0, 1, shape)
         x = np.ldexp(np.where(rng.random(shape) < rng.choice([0.0, 0.5, 1.0]), ties, smooth), exponents)

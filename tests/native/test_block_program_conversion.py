@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from block_program_comparison import check, every_isa, examples
 from block_writer import BlockWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qcompiler.backends.tvm.instruction_set import InstructionSet
-from qcompiler.ir import Value
+from qcompiler.ir import BlockFloat, Value
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.block_conversion import Normalize, ToBlock
+
+RAISED = BlockFormat(8, overflow="raise")
+"""AMD's BFP16."""
+
+DEEP = BlockFormat(8, 10)
+"""Its exponents reach below those of subnormal float32 numbers."""
 
 seeds = st.integers(0, (1 << 32) - 1)
 
@@ -53,12 +60,26 @@ def test_between_blocks(isa: InstructionSet, seed: int) -> None:
     check(isa, [converted] * 2 + [limited] * 2, seed)
 
 
+def in_short_blocks(w: BlockWriter) -> Value:
+    """Several blocks to a vector, or a block of several vectors."""
+    elem = BlockFloat(w.pick(w.narrow(), w.any_format(), RAISED, DEEP), (1, 1, 1, w.pick(2, 8, 8, 16, 32, 64)))
+    return w.build(ToBlock(), w.x, elem=elem)
+
+
 def headroom(w: BlockWriter) -> Value:
     """Blocks of zeros, of -1 and zeros, and of negative powers of two, in formats that count redundant sign bits."""
     fine = BlockFormat(12, scale="headroom", rounding=w.pick("floor", "half-even"))
     coarse = BlockFormat(6, scale="headroom", guard=w.pick(0, 1), overflow=w.pick("clamp", "raise"))
     value = w.build(ToBlock(), w.x, elem=w.elem(fine, w.x.type.shape, w.pick(0, 4)))
     return w.build(Normalize(), value, elem=w.elem(coarse, w.x.type.shape))
+
+
+@pytest.mark.parametrize("magnitudes", [(-149, -110), (-20, 20), (90, 100)], ids=["subnormal", "usual", "large"])
+@every_isa
+@examples(1)
+@given(seed=seeds)
+def test_short_blocks(isa: InstructionSet, magnitudes: tuple[int, int], seed: int) -> None:
+    check(isa, [in_short_blocks] * 4, seed, shape=(2, 3, 64), magnitudes=magnitudes)
 
 
 @every_isa

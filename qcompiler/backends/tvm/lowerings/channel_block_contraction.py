@@ -40,7 +40,7 @@ Array = NDArray[Any]
 _EXPONENTS = -141, 127
 """Exponents of activations that the kernels' powers of two reach."""
 _LARGEST_PRODUCT = 128 * 128
-_DEPTHWISE_PIXELS = 4
+_DEPTHWISE_PIXELS = 6
 """Pixels side by side whose sums stay in registers."""
 
 
