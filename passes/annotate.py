@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from qcompiler.analysis.scale_groups import tie_scales
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Builder, Fact, Graph, Node, Shape, Value
+from qcompiler.ir import Fact, Graph, Node, Shape, Value
 from qcompiler.ir.types import channel_blocks
-from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.passes.block_annotation import BlockMarks
+from qcompiler.passes.value_marks import ValueMarks
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant, storages, stored_range
 
@@ -32,36 +32,20 @@ class Annotate(Pass):
         target = context.require_target(self.name)
         if target.has_blocks:
             BlockMarks(graph, target).mark_all()
-            return PassResult(graph, True)
-        marks = _Marks(graph, target)
-        for node in graph.nodes:
-            if not isinstance(node.op, Constant | FakeQuant):
-                marks.mark(node)
-        marks.mark_outputs()
-        tie_scales(graph, target)
+        else:
+            _AffineMarks(graph, target).mark_all()
+            tie_scales(graph, target)
         return PassResult(graph, True)
 
 
-class _Marks:
+class _AffineMarks(ValueMarks):
     """Creates fake_quant nodes, one for each value, format and grid of blocks."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph = graph
-        self.target = target
+        super().__init__(graph, target)
         self.formats: dict[Value, list[tuple[TypeSpec, Shape, Value]]] = {}
-        self.held_behind_clamp: set[Value] = set()
-        self.of_host: set[Value] = set()
 
-    def mark(self, node: Node) -> None:
-        """Mark what ``node`` demands of its operands and gives as results."""
-        if host_reason(self.target, node) is not None:
-            self.mark_operands_of_host(node)
-            return
-        row = self.target.row_for(node.op)
-        if row is None:
-            raise QCompilerError(
-                f"target {self.target.name!r} has no op {node.op.name!r}", layer=node.layer, fix="run 'legalize' before"
-            )
+    def mark(self, node: Node, row: Row) -> None:
         for index, value in enumerate(node.operands):
             spec = choose(row, index, value)
             if spec is not None and _is_held(spec) and value not in self.held_behind_clamp:
@@ -76,20 +60,6 @@ class _Marks:
         for value in node.results:
             if value.type.storage.is_float:
                 self.quantized(value, spec, (), node)
-
-    def mark_operands_of_host(self, node: Node) -> None:
-        """Let a node of the host take what the target computed as the target holds it, and anything else as it is."""
-        self.of_host.update(node.results)
-        for index, value in enumerate(node.operands):
-            computed = value.producer is not None and not is_constant(value) and value not in self.of_host
-            if computed and value in self.formats:
-                node.set_operand(index, self.formats[value][0][2])
-
-    def mark_outputs(self) -> None:
-        """Let the program return what the target holds."""
-        for index, value in enumerate(self.graph.terminator.operands):
-            if value in self.formats and value not in self.of_host:
-                self.graph.terminator.set_operand(index, self.formats[value][0][2])
 
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
         """Whether the result exists only to be limited by the activation that follows."""
@@ -122,12 +92,9 @@ class _Marks:
         known.append((spec, blocks, marked))
         return marked
 
-    def builder_behind(self, value: Value, node: Node) -> Builder:
-        """A builder directly behind the definition of ``value``."""
-        producer = value.producer
-        if producer is None:
-            return Builder(self.graph, next(self.graph.nodes), ())
-        return Builder(self.graph, producer.next or self.graph.terminator, producer.loc or node.loc)
+    def first_of(self, value: Value) -> Value | None:
+        known = self.formats.get(value)
+        return known[0][2] if known else None
 
 
 def _is_held(spec: TypeSpec) -> bool:

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from qcompiler.errors import QCompilerError
-from qcompiler.ir import BlockFloat, Builder, Fact, Graph, Node, Shape, TensorType, Value
+from qcompiler.ir import BlockFloat, Fact, Graph, Node, Shape, TensorType, Value
 from qcompiler.ops.block_conversion import FakeBlock
-from qcompiler.ops.constant import Constant
+from qcompiler.passes.value_marks import ValueMarks
 from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant
 from qcompiler.target.block_types import block_lengths, operand_blocks
 
 
-class BlockMarks:
+class BlockMarks(ValueMarks):
     """Creates fake_block nodes, one for each value and type."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph = graph
-        self.target = target
+        super().__init__(graph, target)
         self.held: dict[Value, dict[TensorType, Value]] = {}
-        self.held_behind_clamp: set[Value] = set()
-        self.of_host: set[Value] = set()
 
-    def mark_all(self) -> None:
-        """Mark what every node demands of its operands and gives as results."""
-        for node in self.graph.nodes:
-            if not isinstance(node.op, Constant | FakeBlock):
-                self.mark(node)
-        for index, value in enumerate(self.graph.terminator.operands):
-            if value in self.held and value not in self.of_host:
-                self.graph.terminator.set_operand(index, self.first_of(value))
-
-    def mark(self, node: Node) -> None:
-        """Mark the operands and results of one node."""
-        if host_reason(self.target, node) is not None:
-            self.mark_operands_of_host(node)
-            return
-        row = self.target.row_for(node.op)
-        if row is None:
-            raise QCompilerError(
-                f"target {self.target.name!r} has no op {node.op.name!r}", layer=node.layer, fix="run 'legalize' before"
-            )
+    def mark(self, node: Node, row: Row) -> None:
         for index, value in enumerate(node.operands):
             spec = self.operand_spec(row, index, value)
             if spec is not None and value not in self.held_behind_clamp:
@@ -63,14 +41,6 @@ class BlockMarks:
         if row.name == "clamp" and operand is not None:
             spec = operand.choices[-1]
         return spec if spec.kind == "block" else None
-
-    def mark_operands_of_host(self, node: Node) -> None:
-        """Let a node of the host take what the target computed as the target holds it, and anything else as it is."""
-        self.of_host.update(node.results)
-        for index, value in enumerate(node.operands):
-            computed = value.producer is not None and not is_constant(value) and value not in self.of_host
-            if computed and value in self.held:
-                node.set_operand(index, self.first_of(value))
 
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
         """Whether the result exists only to be limited by the activation that follows: limits come before rounding."""
@@ -101,7 +71,7 @@ class BlockMarks:
             if self.serves(marked, spec, blocks):
                 return marked
         op = FakeBlock(held, spec.exponents == "fixed")
-        source = self.first_of(value) if known and not is_constant(value) else value
+        source = next(iter(known.values())) if known and not is_constant(value) else value
         known[held] = self.builder_behind(source, node)(op, source, origin=value.origin)
         return known[held]
 
@@ -111,13 +81,5 @@ class BlockMarks:
         assert isinstance(op, FakeBlock)
         return op.held.elem == BlockFloat(spec.block_format, blocks) and op.is_fixed == (spec.exponents == "fixed")
 
-    def first_of(self, value: Value) -> Value:
-        """The value as it is held first."""
-        return next(iter(self.held[value].values()))
-
-    def builder_behind(self, value: Value, node: Node) -> Builder:
-        """A builder directly behind the definition of ``value``."""
-        producer = value.producer
-        if producer is None:
-            return Builder(self.graph, next(self.graph.nodes), ())
-        return Builder(self.graph, producer.next or self.graph.terminator, producer.loc or node.loc)
+    def first_of(self, value: Value) -> Value | None:
+        return next(iter(self.held.get(value, {}).values()), None)
