@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from block_program_comparison import every_isa, examples
 from channel_contraction_cases import BYTES, DENSE, ROUNDINGS, WIDE, Array, ContractionWriter, N
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from native_comparison import assert_native_equals_reference
 
@@ -19,6 +19,7 @@ from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.kernel_program import NoLowering
 from qcompiler.backends.tvm.selection import runnable_instruction_sets
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Arithmetic, BlockFloat, verify
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.activation import Clip
@@ -41,10 +42,16 @@ def check(
     graph = w.finish()
     verify(graph)
     with tempfile.TemporaryDirectory() as folder:
-        assert_native_equals_reference(
-            graph, feeds_of or w.feeds, isas, Path(folder), samples=samples if w.batch == N else (1, 1),
-            kernels=kernels,
-        )
+        try:
+            assert_native_equals_reference(
+                graph, feeds_of or w.feeds, isas, Path(folder), samples=samples if w.batch == N else (1, 1),
+                kernels=kernels,
+            )
+        except QCompilerError as error:
+            # A sum that the reference refuses has no bits to compare; another example is drawn.
+            if "beyond the range of float32" not in str(error):
+                raise
+            reject()
 
 
 def names_of_kernels(w: ContractionWriter) -> set[str]:
