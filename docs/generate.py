@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from reference_text import (
     member_docs,
     page,
     prose,
-    settings,
     source_of,
     split_attributes,
     table,
@@ -38,8 +37,29 @@ from qcompiler.frontends.onnx.layer import HANDLERS
 from qcompiler.ir import BLOCK_FORMS, OPS, Fact, Op
 from qcompiler.numerics import ARITHMETIC
 from qcompiler.pipeline import ALIASES, PASSES, describe_conditions, options_of
-from qcompiler.target import PREDICATES, Descriptor, OpRow, Target, TypeSpec, built_in_targets, load_target
+from qcompiler.target import (
+    PREDICATES,
+    SCHEMA_FILE,
+    Descriptor,
+    OpRow,
+    Target,
+    TypeSpec,
+    built_in_targets,
+    descriptor_schema,
+    load_target,
+    schema_text,
+)
 from qcompiler.target.descriptor import Accumulator, Limits
+from qcompiler.target.target_description import (
+    FORMAT_COLUMNS,
+    OP_COLUMNS,
+    describe_arithmetic,
+    describe_changes,
+    describe_formats,
+    describe_ops,
+    describe_target,
+    fused_endings,
+)
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -82,10 +102,18 @@ def write(folder: Path = REFERENCE) -> None:
             path.unlink()
 
 
+def schema() -> str:
+    """The text of the JSON Schema of descriptors, which stands in the package."""
+    from qcompiler.passes.legalize import known_decompositions
+
+    plugins.load()
+    return schema_text(descriptor_schema(known_decompositions(), list(built_in_targets()), built_in=True))
+
+
 # Pages
 
 
-def _index(targets: Iterable[str]) -> str:
+def _index(targets: Mapping[str, Target]) -> str:
     items = [
         "[passes](passes.md): every pass with its options",
         "[ops](ops.md): every op with its attributes",
@@ -93,9 +121,20 @@ def _index(targets: Iterable[str]) -> str:
         "[descriptor](descriptor.md): every key of a target descriptor",
         "[predicates](predicates.md): further conditions that a descriptor may cite",
         "[ONNX operators](onnx.md): what the ONNX front end reads",
-        *(f"[{name}](targets/{name}.md): a target" for name in targets),
     ]
-    return page("Reference", "Generated from the source by `make docs`.", "\n".join(f"- {item}" for item in items))
+    rows = [
+        (f"[{name}](targets/{name}.md)", target.descriptor.summary, _extends_in_index(target))
+        for name, target in targets.items()
+    ]
+    return page(
+        "Reference", "Generated from the source by `make docs`.", "\n".join(f"- {item}" for item in items),
+        "## Targets", table(("target", "summary", "extends"), rows),
+    )
+
+
+def _extends_in_index(target: Target) -> str:
+    base = target.descriptor.extends
+    return f"[{base}](targets/{base}.md)" if base else ""
 
 
 def _passes() -> str:
@@ -190,7 +229,10 @@ def _arithmetic(targets: Iterable[Target]) -> str:
 
 
 def _descriptor() -> str:
-    blocks = ["Unknown keys, types, ops and arithmetic are errors that name file, line and key."]
+    blocks = [
+        "Unknown keys, types, ops and arithmetic are errors that name file, line and key. `qcompiler targets schema` "
+        "prints the JSON Schema of a descriptor, for editors."
+    ]
     for title, model in (
         ("Top level", Descriptor), ("[limits]", Limits), ("limits.accumulator", Accumulator),
         ("[types], each entry", TypeSpec), ("[ops], each entry", OpRow),
@@ -236,30 +278,61 @@ def _target(target: Target) -> str:
     from qcompiler.rewrite import describe
 
     descriptor = target.descriptor
-    accumulator = descriptor.limits.accumulator
     facts = [
-        ("source", descriptor.source), ("layout", descriptor.layout), ("fallback", f"`{descriptor.fallback}`"),
-        ("largest rank", str(descriptor.limits.max_rank or "any")),
-        ("accumulator", f"{accumulator.bits} bits, overflow {accumulator.overflow}"),
-        ("pipeline", f"`{descriptor.pipeline}`"),
+        (title, _extended(text) if title == "extends" else f"`{text}`" if title == "pipeline" else text)
+        for title, text in describe_target(target) if title not in ("target", "summary")
     ]
-    formats = [(f"`{n}`", settings(spec, ())) for n, spec in descriptor.types.items()]
-    rows = [
-        (f"[`{n}`](../ops.md#{n})", ", ".join(f"`{o}`" for o in row.operands), f"`{row.out}`",
-         f"`{row.arithmetic}`" if row.arithmetic else "", settings(row, ("operands", "out", "arithmetic")))
-        for n, row in descriptor.ops.items()
+    formats = [(f"`{name}`", *cells) for name, *cells in describe_formats(target)]
+    ops = [
+        (f"[`{o.op}`](../ops.md#{o.op})", _code(o.operands), f"`{o.result}`", _code(o.arithmetic), o.constraints)
+        for o in describe_ops(target)
     ]
+    arithmetic = [(f"`{text}`", _code(names), inline(doc)) for text, names, doc in describe_arithmetic(target)]
     listed = describe(type(rule) for rule in decompositions_of(target))
     rules = [(f"`{r.name}`", f"`{r.replaces}`", inline(r.text)) for r in listed]
     return page(
         target.name, descriptor.summary + ".", table(("", ""), facts),
-        "## Number formats", table(("name", "format"), formats),
+        *_changes(target),
+        "## Number formats", table(FORMAT_COLUMNS, formats),
         "## Ops", "An op without a row is illegal. [What the keys mean](../descriptor.md).",
-        table(("op", "operands", "result", "arithmetic", "constraints"), rows),
-        "A function of one number that has no row of its own runs as `lut`, one that only limits values as `clamp`.",
-        "## Decompositions", "What the target lacks is replaced by the first of these that applies.",
-        table(("name", "replaces", "by"), rules),
+        table(OP_COLUMNS, ops),
+        "A function of one number that has no row of its own runs as `lut`, one that only limits values as `clamp`, "
+        "where the target has these.",
+        *(("## Arithmetic", table(("arithmetic", "of", "what it computes"), arithmetic)) if arithmetic else ()),
+        "## Fusion", _fusion(target),
+        "## Decompositions", "What the target lacks is replaced by the first of these that applies." if rules else
+        "None: what the target lacks stays as it is.",
+        table(("name", "replaces", "by"), rules) if rules else "",
     )
+
+
+def _extended(name: str) -> str:
+    return f"[{name}]({name}.md)"
+
+
+def _code(names: str) -> str:
+    """A list of names, each as code."""
+    return ", ".join(f"`{name}`" for name in names.split(", ")) if names else ""
+
+
+def _changes(target: Target) -> list[str]:
+    """What a target changes of the one that it extends."""
+    if target.descriptor.extends is None:
+        return []
+    base = load_target(target.descriptor.extends)
+    rows = [(entry, before or "none", after or "none") for entry, before, after in describe_changes(target, base)]
+    return [
+        "## Changes", f"What it says other than {_extended(base.name)}, which it extends.",
+        table(("entry", f"of {base.name}", f"of {target.name}"), rows) if rows else "Nothing.",
+    ]
+
+
+def _fusion(target: Target) -> str:
+    """Which ops join the kernel that they follow."""
+    endings = [f"`{name}`" for name in fused_endings(target)]
+    if not endings:
+        return "Every op is a kernel of its own."
+    return f"A kernel starts with a contraction or another computing op, and may end with {', '.join(endings)}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -267,11 +340,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="write the generated reference")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
     if not parser.parse_args(arguments).check:
+        SCHEMA_FILE.write_text(schema(), encoding="utf-8")
         write()
         return 0
-    names = stale()
+    names = [f"docs/reference/{name}" for name in stale()]
+    if SCHEMA_FILE.read_text(encoding="utf-8") != schema():
+        names.append(SCHEMA_FILE.name)
     for name in names:
-        print(f"docs/reference/{name} is stale; run 'make docs'")
+        print(f"{name} is stale; run 'make docs'")
     return 1 if names else 0
 
 

@@ -122,21 +122,3 @@ def field_text(field: FieldInfo) -> str:
     if not text and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         text = inline(field.annotation.__doc__)
     return text
-
-
-def settings(model: BaseModel, left_out: Sequence[str]) -> str:
-    """The keys that a table of the descriptor sets, as TOML."""
-    items = []
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if name in model.model_fields_set and name not in left_out:
-            items.append(f"`{name} = {toml_value(value)}`")
-    return ", ".join(items)
-
-
-def toml_value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml_value, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else plain(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler.analysis.placement import place_on_host
 from qcompiler.analysis.scale_groups import tie_scales
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Fact, Graph, Node, Shape, Value
@@ -11,7 +12,8 @@ from qcompiler.ops.quantization import FakeQuant
 from qcompiler.passes.block_annotation import BlockMarks
 from qcompiler.passes.value_marks import ValueMarks
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
-from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant, storages, stored_range
+from qcompiler.target import Row, Target, TypeSpec, choose_for, is_constant, runs_on_host, storages, stored_range
+from qcompiler.target.weight_groups import group_blocks
 
 
 @compiler_pass("annotate")
@@ -21,7 +23,11 @@ class Annotate(Pass):
     Formats come from the descriptor's op rows: those of the operands that an op demands and of the results that it
     gives. A sum that is requantized gets the format of the requantize. Where the result's only user is an activation
     that limits values, the two are held as one: the format goes behind the activation. Values that the descriptor
-    ties get a common group. What the host runs demands nothing; it takes the target's values as they are held.
+    ties get a common group.
+
+    Where the descriptor has ``fallback = "host"``, nodes are placed first, so that as few values as possible cross
+    between target and host; those of the host are marked ``on_host``. What the host runs demands nothing; it takes the
+    target's values as they are held.
     """
 
     needs = Stage.FLOAT
@@ -30,6 +36,9 @@ class Annotate(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
+        on_host = place_on_host(graph, target)
+        for node in graph.nodes:
+            node.on_host = node in on_host
         if target.has_blocks:
             BlockMarks(graph, target).mark_all()
         else:
@@ -47,9 +56,9 @@ class _AffineMarks(ValueMarks):
 
     def mark(self, node: Node, row: Row) -> None:
         for index, value in enumerate(node.operands):
-            spec = choose(row, index, value)
+            spec = choose_for(self.target, row, index, node)
             if spec is not None and _is_held(spec) and value not in self.held_behind_clamp:
-                blocks = _weight_blocks(node, index) if spec.blocks == "channel" else ()
+                blocks = _weight_blocks(spec, node, index)
                 node.set_operand(index, self.quantized(value, spec, blocks, node))
         if row.out.choices[0].kind != "affine":
             return
@@ -64,12 +73,12 @@ class _AffineMarks(ValueMarks):
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
         """Whether the result exists only to be limited by the activation that follows."""
         clamp = self.target.rows.get("clamp")
-        if row.tied or row.name == "clamp" or clamp is None or not clamp.spec.fuse or len(node.results) != 1:
+        if row.tied or row.name == "clamp" or clamp is None or not clamp.may_end(node.op.name) or len(node.results) != 1:
             return False
         if len(node.result.uses) != 1 or _is_prescribed(self.target.result_type(row)):
             return False
         (user, _), = node.result.uses
-        if Fact.CLAMP not in user.op.facts or host_reason(self.target, user) is not None:
+        if Fact.CLAMP not in user.op.facts or runs_on_host(self.target, user):
             return False
         return self.target.row_for(user.op) is clamp
 
@@ -86,6 +95,8 @@ class _AffineMarks(ValueMarks):
             storages(spec)[0], qmin, qmax, blocks,
             fixed_scale=spec.scale if isinstance(spec.scale, float) else None,
             fixed_zero_point=spec.zero_point if isinstance(spec.zero_point, int) else None,
+            power_of_two=spec.scale == "power-of-two",
+            multiplier_range=(spec.group_multiplier[0], spec.group_multiplier[1]) if spec.group_multiplier else None,
         )
         source = known[0][2] if known and not is_constant(value) else value
         marked = self.builder_behind(source, node)(op, source, origin=value.origin)
@@ -111,13 +122,17 @@ def _satisfies(held: TypeSpec, demanded: TypeSpec) -> bool:
     return (
         held.storages[0] in demanded.storages
         and stored_range(held) == stored_range(demanded)
-        and held.blocks == demanded.blocks
+        and (held.blocks, held.group_multiplier) == (demanded.blocks, demanded.group_multiplier)
         and demanded.zero_point in ("any", held.zero_point)
         and demanded.scale in ("free", held.scale)
     )
 
 
-def _weight_blocks(node: Node, index: int) -> Shape:
+def _weight_blocks(spec: TypeSpec, node: Node, index: int) -> Shape:
+    if isinstance(spec.blocks, int):
+        return group_blocks(spec, node, index)
+    if spec.blocks != "channel":
+        return ()
     if not isinstance(node.op, Contraction):
         raise QCompilerError(f"{node.op.name} has no output channels for per-channel scales", layer=node.layer)
     shape = node.operands[index].type.shape

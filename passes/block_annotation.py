@@ -5,7 +5,7 @@ from __future__ import annotations
 from qcompiler.ir import BlockFloat, Fact, Graph, Node, Shape, TensorType, Value
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.passes.value_marks import ValueMarks
-from qcompiler.target import Row, Target, TypeSpec, choose, host_reason, is_constant
+from qcompiler.target import Row, Target, TypeSpec, choose, is_constant, runs_on_host
 from qcompiler.target.block_types import block_lengths, operand_blocks
 
 
@@ -50,7 +50,7 @@ class BlockMarks(ValueMarks):
         if len(node.result.uses) != 1 or row.out.choices[0] not in clamp.operands[0].choices[:-1]:
             return False
         (user, _), = node.result.uses
-        return Fact.CLAMP in user.op.facts and host_reason(self.target, user) is None
+        return Fact.CLAMP in user.op.facts and not runs_on_host(self.target, user)
 
     def is_read_as_computed(self, value: Value, row: Row) -> bool:
         """Whether a program output alone uses the value, and the target reads out what it accumulates."""

@@ -27,7 +27,7 @@ from qcompiler.ops.activation import UnaryFunction
 from qcompiler.ops.block_conversion import FakeBlock, FromBlock, Normalize, ToBlock, to_block
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.table import LookupTable
-from qcompiler.target import Row, Target, TypeSpec, host_reason
+from qcompiler.target import Row, Target, TypeSpec, runs_on_host
 from qcompiler.target.block_types import block_lengths
 
 
@@ -102,8 +102,10 @@ class BlockRealization:
 
     def operation(self, node: Node) -> None:
         """Build what stands for a node."""
-        if host_reason(self.target, node) is not None:
-            self.adopt(node, self.build.create(node.op, [self.real(v) for v in node.operands], loc=node.loc))
+        if runs_on_host(self.target, node):
+            made = self.build.create(node.op, [self.real(v) for v in node.operands], loc=node.loc)
+            made.on_host = True
+            self.adopt(node, made)
             return
         row = self.target.row_for(node.op)
         if row is None:

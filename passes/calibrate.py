@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,21 +11,23 @@ from numpy.typing import NDArray
 
 from qcompiler.analysis.scale_groups import Interval, tie_scales
 from qcompiler.calibration.coarsest_scale import raise_scales_that_are_too_fine
-from qcompiler.calibration.observers import OBSERVERS
+from qcompiler.calibration.observers import OBSERVERS, Observer
+from qcompiler.calibration.power_of_two import best_power_of_two
 from qcompiler.calibration.runner import observe
 from qcompiler.ir import ConstantArray, Graph, Node
 from qcompiler.ir.dimension import static_shape
-from qcompiler.numerics import parameters_from_range
+from qcompiler.numerics import next_power_of_two, parameters_from_range
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
+from qcompiler.passes.bias_limit import bias_limit
+from qcompiler.passes.grouped_weights import is_grouped, raise_group_scales, set_group_scales
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
+from qcompiler.target import Target
 
 _SMALLEST_PRODUCT = 2.0**-125
 """Scales of accumulators are normal float32 numbers."""
-_BIAS_LIMIT = 2.0**30
-"""Biases stay below this many steps, which leaves a bit of a 32-bit accumulator to the products."""
 
 
 @compiler_pass("calibrate")
@@ -52,69 +56,97 @@ class Calibrate(Pass):
             self.fix_exponents(graph, context)
             return PassResult(graph, True)
         marks = [n for n in graph.nodes if isinstance(n.op, FakeQuant)]
-        intervals = self.activation_intervals(graph, marks, context)
+        seen = self.watch(graph, marks, context)
+        intervals = {mark: self.interval_of(mark, seen) for mark in marks}
         groups = tie_scales(graph, target, intervals, self.cut_ratio)
         for members in groups.values():
-            _set_group(members, intervals)
+            _set_group(members, intervals, seen)
         cancelled = raise_scales_that_are_too_fine(graph, groups)
         if cancelled:
             context.warn(
                 f"{len(cancelled)} values, that of layer {cancelled[0].layer!r} first, nearly cancel on all the "
                 "calibration data; their scale was raised to what the operands' rounding leaves meaningful"
             )
-        raised = {n: _fit_accumulator(n) for n in graph.nodes if isinstance(n.op, Contraction)}
+        raised = {n: _fit_accumulator(n, target) for n in graph.nodes if isinstance(n.op, Contraction)}
         layers = [node.layer for node, channels in raised.items() if channels]
         if layers:
             context.warn(
-                f"{sum(raised.values())} weight channels in {len(layers)} layers, {layers[0]!r} first, got a larger "
-                "scale so that their bias fits the accumulator: it is over 2**22 times as large as their weights, or "
-                "these or the activations are vanishingly small"
+                f"{sum(raised.values())} weight channels in {len(layers)} layers got a larger scale so that their bias "
+                "fits the accumulator, beside which it is too large, or weights or activations are vanishingly small: "
+                + ", ".join(map(repr, dict.fromkeys(layers)))
             )
         return PassResult(graph, True)
 
     def fix_exponents(self, graph: Graph, context: Context) -> None:
         """Choose the exponents that the target fixes: the smallest at which all that was seen fits."""
         marks = [n for n in graph.nodes if isinstance(n.op, FakeBlock) and n.op.is_fixed]
-        intervals = self.activation_intervals(graph, marks, context)
+        seen = self.watch(graph, marks, context)
         for node in marks:
             assert isinstance(node.op, FakeBlock)
-            node.set_op(node.op.fixed_for(*intervals[node]))
+            node.set_op(node.op.fixed_for(*(_constant_interval(node) or seen[node].interval())))
 
-    def activation_intervals(self, graph: Graph, marks: list[Node], context: Context) -> dict[Node, Interval]:
-        """Real interval of each fake_quant's values: seen in the data, or of the constant itself."""
-        intervals: dict[Node, Interval] = {}
-        computed: list[Node] = []
-        for node in marks:
-            array = constant_value(node.operands[0])
-            if array is None:
-                computed.append(node)
-            else:
-                intervals[node] = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-        if computed:
-            watched = list(dict.fromkeys(n.operands[0] for n in computed))
-            observers = [OBSERVERS[self.method]() for _ in watched]
-            observe(graph, watched, observers, context.require_data(self.name), context.progress)
-            seen = {value: o.interval() for value, o in zip(watched, observers, strict=True)}
-            intervals.update((node, seen[node.operands[0]]) for node in computed)
-        return intervals
+    def watch(self, graph: Graph, marks: list[Node], context: Context) -> dict[Node, Observer]:
+        """What the data show of each value that is no constant."""
+        computed = [node for node in marks if constant_value(node.operands[0]) is None]
+        if not computed:
+            return {}
+        observers = {value: OBSERVERS[self.method]() for value in dict.fromkeys(n.operands[0] for n in computed)}
+        observe(
+            graph, list(observers), list(observers.values()), context.require_data(self.name), context.progress
+        )
+        return {node: observers[node.operands[0]] for node in computed}
+
+    def interval_of(self, node: Node, seen: Mapping[Node, Observer]) -> Interval:
+        """Real interval of a fake_quant's values: chosen from the data, or of the constant itself."""
+        mark = _mark(node)
+        return _constant_interval(node) or seen[node].best_interval(mark.qmax - mark.qmin)
 
 
-def _set_group(members: list[Node], intervals: dict[Node, Interval]) -> None:
+def _constant_interval(node: Node) -> Interval | None:
+    array = constant_value(node.operands[0])
+    if array is None:
+        return None
+    return (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+
+
+def _set_group(members: list[Node], intervals: Mapping[Node, Interval], seen: Mapping[Node, Observer]) -> None:
     """Give all members of a group the parameters that hold all their values."""
     if len(members) == 1 and _mark(members[0]).blocks:
-        _set_weights(members[0])
+        if is_grouped(members[0]):
+            set_group_scales(members[0])
+        else:
+            _set_weights(members[0])
         return
     known = [intervals[m] for m in members if m in intervals]
     low = min((i[0] for i in known), default=0.0)
     high = max((i[1] for i in known), default=0.0)
     first = _mark(members[0])
     scale, zero_point = parameters_from_range(low, high, first.qmin, first.qmax, first.fixed_zero_point)
+    if any(_mark(m).power_of_two for m in members):
+        scale = _power_of_two(members, next_power_of_two(scale), seen)
     if first.fixed_scale is not None:
         scale = np.asarray(first.fixed_scale, np.float32)
         if first.fixed_zero_point is None:
             zero_point = np.asarray(np.clip(np.rint(first.qmin - low / scale), first.qmin, first.qmax), np.int64)
     for member in members:
         _set(member, scale, zero_point)
+
+
+def _power_of_two(
+    members: list[Node], scale: NDArray[np.float32], seen: Mapping[Node, Observer]
+) -> NDArray[np.float32]:
+    """A power of two for a group: that of its interval, or where the errors are known, the one that errs least."""
+    op, array = _mark(members[0]), constant_value(members[0].operands[0])
+    if len(members) == 1 and array is not None:
+        return best_power_of_two(array, scale, (), op.qmin, op.qmax)
+    best, least = scale, math.inf
+    for candidate in (scale * np.float32(2.0**-step) for step in (-1, 0, 1, 2)):
+        step = float(candidate)
+        errors = [seen[m].squared_error(op.qmin * step, op.qmax * step, step) for m in members if m in seen]
+        known = [error for error in errors if error is not None]
+        if known and len(known) == len(errors) and sum(known) < least:
+            best, least = candidate, sum(known)
+    return best
 
 
 def _set_weights(node: Node) -> None:
@@ -124,6 +156,8 @@ def _set_weights(node: Node) -> None:
     assert weights is not None
     low, high = block_extremes(weights, static_shape(op.blocks))
     scale, zero_point = parameters_from_range(low, high, op.qmin, op.qmax, op.fixed_zero_point)
+    if op.power_of_two:
+        scale = best_power_of_two(weights, next_power_of_two(scale), static_shape(op.blocks), op.qmin, op.qmax)
     # A block of zeros has no interval of its own; the tensor's largest scale keeps its bias on a grid like the others'.
     empty = (low == 0) & (high == 0)
     if empty.any() and not empty.all():
@@ -141,7 +175,7 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
     return cut.min(inner), cut.max(inner)
 
 
-def _fit_accumulator(node: Node) -> int:
+def _fit_accumulator(node: Node, target: Target) -> int:
     """Raise the scale of weight channels whose bias, or scale, would leave the accumulator; returns how many."""
     activation, weights = (v.producer for v in node.operands[:2])
     if activation is None or weights is None:
@@ -150,16 +184,22 @@ def _fit_accumulator(node: Node) -> int:
     # What the host runs has weights as they are.
     if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
         return 0
-    if constant_value(weights.operands[0]) is None:
+    if constant_value(weights.operands[0]) is None or not isinstance(node.op, Contraction):
         return 0
-    scale, x_scale = w.scale.array, float(x.scale.array)
+    scale, x_scale = w.integer_scale, float(x.scale.array)
     least = np.full(scale.shape, _SMALLEST_PRODUCT / x_scale)
+    channel = node.op.weight_channel_axis(len(weights.result.type.shape))
     bias = constant_value(node.operands[2]) if len(node.operands) == 3 else None
     if bias is not None:
-        needed = np.abs(bias.astype(np.float64)) / (x_scale * _BIAS_LIMIT)
-        least = np.maximum(least, needed.reshape(scale.shape) if scale.shape else needed.max())
-    raised = int((least > scale).sum())
-    if raised:
+        needed = np.abs(bias.astype(np.float64)) / (x_scale * bias_limit(target, node))
+        grid = [-1 if i == channel else 1 for i in range(scale.ndim)]
+        least = np.maximum(least, needed.reshape(grid) if scale.shape else needed.max())
+    if w.power_of_two:
+        least = next_power_of_two(np.maximum(least, _SMALLEST_PRODUCT))
+    raised = len(np.unique(np.nonzero(least > scale)[channel])) if scale.shape else int(least > scale)
+    if raised and is_grouped(weights):
+        raise_group_scales(weights, least)
+    elif raised:
         _set(weights, np.maximum(scale, least).astype(np.float32), w.zero_point.array)
     return raised
 

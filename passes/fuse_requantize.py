@@ -130,8 +130,10 @@ class FuseEnding(Rule):
 
     def rewrite(self, b: RewriteBuilder, m: Match, *operands: Value) -> Outcome:
         kernel, ending = m.node("kernel"), m.node("ending")
+        if kernel.on_host or ending.on_host:
+            return m.fail("the host runs it")
         row = self.target.row_of(ending)
-        if row is None or not row.spec.fuse:
+        if row is None or not row.may_end(first_op(kernel)):
             return m.fail("the target runs it as a kernel of its own")
         if not _computes(kernel, self.target):
             return m.fail(f"no kernel starts with {kernel.op.name}")
@@ -142,6 +144,11 @@ class FuseEnding(Rule):
         (output,) = body.outputs
         body.set_outputs([(output.name, _append(body, ending, [output.value]))])
         return b(Fused(body), *inputs)
+
+
+def first_op(kernel: Node) -> str:
+    """The op that a kernel begins with."""
+    return next(kernel.op.body.nodes).op.name if isinstance(kernel.op, Fused) else kernel.op.name
 
 
 def _computes(node: Node, target: Target) -> bool:

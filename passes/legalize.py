@@ -30,7 +30,9 @@ class Legalize(Pass):
         target = context.require_target(self.name)
         mode = Mode.PARTIAL if target.descriptor.fallback == "host" else Mode.FULL
         try:
-            return PassResult(graph, legalize(graph, target, mode).changed)
+            conversion = legalize(graph, target, mode)
+            context.records[self.name] = conversion
+            return PassResult(graph, conversion.changed)
         except NotLegal as error:
             raise _error(target, error.illegal) from error
 
@@ -45,13 +47,18 @@ def legalize(graph: Graph, target: Target, mode: Mode) -> Conversion:
     return convert(graph, decompositions_of(target), partial(check_float_node, target), mode)
 
 
+def known_decompositions() -> list[str]:
+    """Names of all rules that a descriptor may list as decompositions."""
+    return [name for name, cls in RULES.items() if "legalize" in cls.into]
+
+
 def decompositions_of(target: Target) -> list[Rule]:
     """The rules that a target's descriptor lists as decompositions.
 
     Raises:
         QCompilerError: the descriptor names one that does not exist.
     """
-    known = [name for name, cls in RULES.items() if "legalize" in cls.into]
+    known = known_decompositions()
     for name in target.descriptor.decompositions:
         if name not in known:
             raise QCompilerError(
@@ -75,4 +82,5 @@ def _error(target: Target, illegal: Sequence[tuple[Node, Violation]]) -> QCompil
 
 
 def _way_out(target: Target) -> str:
-    return f"change these layers, or use another target; 'qcompiler targets show {target.name}' lists what it can do"
+    check = f"qcompiler check MODEL --target {target.name}"
+    return f"change these layers, or use another target; '{check}' lists the ways out"

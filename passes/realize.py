@@ -24,7 +24,7 @@ from qcompiler.ir import (
 )
 from qcompiler.ir.builder import infer_types
 from qcompiler.ir.types import TensorType
-from qcompiler.numerics import AffineQuantize, tabulate
+from qcompiler.numerics import AffineQuantize, tabulate, tabulate_interpolated
 from qcompiler.numerics.affine import Quantization
 from qcompiler.ops.activation import ClampFunction, UnaryFunction
 from qcompiler.ops.constant import Constant, constant_value
@@ -32,10 +32,10 @@ from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import Clamp, Dequantize, FakeQuant, Quantize, Requantize
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.ops.resize import Resize
-from qcompiler.ops.table import LookupTable
+from qcompiler.ops.table import LookupTable, is_interpolated
 from qcompiler.passes.block_realization import BlockRealization
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
-from qcompiler.target import Row, Target, host_reason
+from qcompiler.target import Row, Target, runs_on_host
 
 _LIMITED = "limited to the range of the following activation"
 
@@ -145,7 +145,7 @@ class _Realization:
     # Operations
 
     def operation(self, node: Node) -> None:
-        if host_reason(self.target, node) is not None:
+        if runs_on_host(self.target, node):
             self.on_host(node)
             return
         row = self.target.row_for(node.op)
@@ -163,7 +163,7 @@ class _Realization:
             self.contraction(node)
         elif row.name == "clamp":
             self.clamp(node)
-        elif row.name == "lut":
+        elif row.name == "lut" or isinstance(node.op, UnaryFunction):
             self.table(node)
         elif isinstance(node.op, ArithmeticOp) and _needs_arithmetic(node.op):
             self.arithmetic(row, node)
@@ -178,13 +178,16 @@ class _Realization:
                 self.values[value] = self.build(
                     Constant(ConstantArray(array)), elem=value.type.elem, origin=value.origin
                 )
-        self.adopt(node, self.build.create(node.op, [self.outside(v) for v in node.operands], loc=node.loc))
+        made = self.build.create(node.op, [self.outside(v) for v in node.operands], loc=node.loc)
+        made.on_host = True
+        self.adopt(node, made)
 
     def contraction(self, node: Node) -> None:
         """Accumulate in wide integers, then requantize."""
         op = node.op
         assert isinstance(op, Contraction)
         operands = [self.operand(v, node) for v in node.operands[:2]]
+        op = op.replace(group_multipliers=_group_multipliers(node.operands[1]))
         types = [v.type for v in operands]
         storage = SCALARS[self.row(op.name, node).out.choices[0].storages[0]]
         elem = op.accumulator(types, node.result.type.shape, storage)
@@ -240,7 +243,13 @@ class _Realization:
         result_type = TensorType(node.result.type.shape, elem)
         storage = source.type.storage
         inside, outside = tensor_parameters(source.type), tensor_parameters(result_type)
-        entries = tabulate(op.tabulated, inside, outside, storage.minimum, storage.maximum)
+        if is_interpolated(source.type):
+            results = elem.storage
+            entries = tabulate_interpolated(
+                op.tabulated, inside, outside, storage.minimum, results.minimum, results.maximum
+            )
+        else:
+            entries = tabulate(op.tabulated, inside, outside, storage.minimum, storage.maximum)
         table = ConstantArray.adopt(entries.astype(elem.storage.dtype))
         self.values[node.result] = self.build(
             LookupTable(table, op.name), source, elem=elem, origin=node.result.origin
@@ -300,6 +309,12 @@ def _is_held_behind_clamp(value: Value) -> bool:
     """Whether annotate left the value to the activation behind it, which is then its only user."""
     users = value.users
     return len(users) == 1 and Fact.CLAMP in users[0].op.facts
+
+
+def _group_multipliers(weights: Value) -> ConstantArray | None:
+    """The multipliers of weights in groups, as calibration chose them."""
+    mark = weights.producer.op if weights.producer else None
+    return mark.multipliers if isinstance(mark, FakeQuant) else None
 
 
 def _needs_arithmetic(op: Op) -> bool:

@@ -11,7 +11,6 @@ from qcompiler.calibration.patch_moments import PatchMoments
 from qcompiler.calibration.runner import observe
 from qcompiler.calibration.weight_rounding import RoundTerm, round_weights
 from qcompiler.ir import Builder, ConstantArray, Graph, Node, Value
-from qcompiler.ir.types import spread_blocks
 from qcompiler.numerics import block_conversion
 from qcompiler.ops.block_conversion import FakeBlock, to_block
 from qcompiler.ops.block_values import block_float, blocks_of
@@ -126,8 +125,8 @@ def _rounding_of(node: Node, mark: Node, weights: Array) -> RoundTerm:
     assert isinstance(op, FakeQuant)
     elem = op.elem
     scale, zero_point = (
-        _by_terms(node, np.broadcast_to(spread_blocks(a.array, weights.shape), weights.shape).astype(np.float64))
-        for a in (elem.scale, elem.zero_point)
+        _by_terms(node, np.broadcast_to(spread, weights.shape).astype(np.float64))
+        for spread in (elem.scale_for(weights.shape), elem.zero_point_for(weights.shape))
     )
 
     def to_grid(values: Array, term: int) -> Array:

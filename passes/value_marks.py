@@ -9,7 +9,7 @@ from qcompiler.ir import Builder, Graph, Node, Value
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.target import Row, Target, host_reason, is_constant
+from qcompiler.target import Row, Target, is_constant, runs_on_host
 
 
 class ValueMarks(ABC):
@@ -43,7 +43,7 @@ class ValueMarks(ABC):
         for node in self.graph.nodes:
             if isinstance(node.op, Constant | FakeBlock | FakeQuant):
                 continue
-            if host_reason(self.target, node) is not None:
+            if runs_on_host(self.target, node):
                 self.mark_operands_of_host(node)
                 continue
             row = self.target.row_for(node.op)

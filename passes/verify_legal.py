@@ -8,20 +8,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from qcompiler.analysis.accumulators import accumulator_bounds
+from qcompiler.analysis.accumulators import Interval, accumulator_bounds
 from qcompiler.analysis.block_growth import missing_bits, result_bounds
 from qcompiler.analysis.requantization import requantize_constants
+from qcompiler.analysis.stored_ranges import body_ranges, narrowed, stored_ranges
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Affine, BlockFloat, Constants, Graph, Node, Scalar, Value, verify
+from qcompiler.ir import SCALARS, Affine, BlockFloat, Constants, Graph, Node, Scalar, Value, verify
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.block_conversion import FromBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
+from qcompiler.ops.pooling import AveragePool2D
 from qcompiler.ops.quantization import Dequantize, Requantize
 from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
+from qcompiler.ops.reduction import SummingReduction
+from qcompiler.passes.accumulator_legality import AccumulatorLegality
 from qcompiler.pipeline import Context, Pass, PassResult, compiler_pass
-from qcompiler.target import Target, Violation, check_boundary, check_quantized_node, host_reason, is_host_node
+from qcompiler.target import Target, Violation, check_boundary, check_quantized_node, host_nodes
 
 
 @compiler_pass("verify-legal")
@@ -30,9 +34,9 @@ class VerifyLegal(Pass):
 
     The program is well formed, so every type is true. Every node is judged by the storage types, parameters,
     attributes and arithmetic that it has, not by names: real numbers occur only before ``quantize``, behind
-    ``dequantize``, and in ops that the descriptor leaves to the host since the target cannot run them; requantize
-    constants are those of the scales behind them; no input can overflow an accumulator where the descriptor forbids
-    it, nor a number inside an arithmetic.
+    ``dequantize``, and in ops that the descriptor leaves to the host, since the target cannot run them, or since they
+    were placed there to save crossings (contractions never are); requantize constants are those of the scales behind
+    them; no input can overflow an accumulator where the descriptor forbids it, nor a number inside an arithmetic.
     """
 
     needs_target = True
@@ -48,43 +52,50 @@ class VerifyLegal(Pass):
                     layer=value.producer.layer if value.producer else f"input {value.name}",
                     expected=violation.constraint, found=violation.found,
                 )
-        on_host = {node for node in graph.nodes if is_host_node(node) and host_reason(target, node) is not None}
+        on_host = {node for node, _ in host_nodes(target, graph)}
         on_target = [node for node in graph.nodes if node not in on_host]
+        ranges, accumulators = stored_ranges(graph), AccumulatorLegality(target)
         for node in on_target:
-            _check(target, node, {})
+            _check(target, node, {}, ranges, accumulators)
             if isinstance(node.op, Fused):
                 outer = dict(zip(node.op.body.inputs, node.operands, strict=True))
+                inner = body_ranges(node, ranges)
                 for part in node.op.body.nodes:
-                    _check(target, part, outer)
+                    _check(target, part, outer, inner, accumulators)
+        accumulators.measure(graph, context)
         outside = {*on_host, graph.terminator}
         for node in on_target:
             _check_real_numbers(target, node, outside)
         return PassResult(graph, False)
 
 
-def _check(target: Target, node: Node, outer: Mapping[Value, Value]) -> None:
-    violation = _violation(target, node, outer)
+def _check(
+    target: Target, node: Node, outer: Mapping[Value, Value], ranges: Mapping[Value, Interval],
+    accumulators: AccumulatorLegality,
+) -> None:
+    violation = _violation(target, node, outer, ranges)
     if violation:
         raise QCompilerError(
             f"{node.op.name} is not legal on target {target.name!r}", layer=node.layer,
             expected=violation.constraint, found=violation.found,
         )
+    accumulators.check(node, outer, ranges)
 
 
-def _violation(target: Target, node: Node, outer: Mapping[Value, Value]) -> Violation | None:
+def _violation(
+    target: Target, node: Node, outer: Mapping[Value, Value], ranges: Mapping[Value, Interval]
+) -> Violation | None:
     if isinstance(node.op, Constant):
         return None
     if isinstance(node.op, Fused):
         return _kernel_violation(target, node.op)
     violation = check_quantized_node(target, node, outer)
     if violation is None and isinstance(node.op, Requantize):
-        violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer)
+        violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer, ranges)
     if violation is None and any(isinstance(v.type.elem, BlockFloat) for v in node.operands):
         return _block_overflow(target, node, outer)
     if violation is None and isinstance(node.op, ArithmeticOp) and node.op.arithmetic is not None:
-        violation = _inner_overflow(target, node, node.op)
-    if violation is None and isinstance(node.op, Contraction):
-        violation = _overflow(target, node, outer)
+        violation = _inner_overflow(target, node, node.op, ranges)
     return violation
 
 
@@ -97,6 +108,8 @@ def _kernel_violation(target: Target, fused: Fused) -> Violation | None:
         row = target.row_of(node)
         if row is None or not row.spec.fuse:
             return Violation("a fused kernel ends in ops marked with 'fuse'", node.op.name)
+        if not row.may_end(nodes[0].op.name):
+            return Violation(f"{row.name} may end kernels of {', '.join(row.spec.fuse_after)}", nodes[0].op.name)
         if before.result not in node.operands:
             return Violation("each op of a fused kernel takes in the one before it", node.op.name)
     if [o.value for o in fused.body.outputs] != list(nodes[-1].results):
@@ -114,16 +127,18 @@ def _constants_violation(node: Node, op: Requantize) -> Violation | None:
     return Violation(f"{name} must follow from the scales multiplied", str(op.constants[name].array.reshape(-1)[:4]))
 
 
-def _shift_overflow(node: Node, op: Requantize, outer: Mapping[Value, Value]) -> Violation | None:
+def _shift_overflow(
+    node: Node, op: Requantize, outer: Mapping[Value, Value], ranges: Mapping[Value, Interval]
+) -> Violation | None:
     """A form that shifts its operand left before it multiplies must not lose the highest bits."""
     largest = op.form().largest_operand(op.constants.arrays())
     if largest is None:
         return None
     operand = node.operands[0]
     if operand.producer is not None and isinstance(operand.producer.op, Contraction):
-        bounds = accumulator_bounds(operand.producer, outer)
+        bounds = accumulator_bounds(operand.producer, outer, ranges)
     else:
-        bounds = np.array([tensor_parameters(operand.type).largest_difference])
+        bounds = np.array([tensor_parameters(narrowed(operand, ranges)).largest_difference])
     if bool((bounds <= largest.reshape(-1)).all()):
         return None
     return Violation(
@@ -148,31 +163,21 @@ def _block_overflow(target: Target, node: Node, outer: Mapping[Value, Value]) ->
     )
 
 
-def _inner_overflow(target: Target, node: Node, op: ArithmeticOp) -> Violation | None:
-    """No number inside an arithmetic may leave its format, no sum the target's accumulator."""
+def _inner_overflow(
+    target: Target, node: Node, op: ArithmeticOp, ranges: Mapping[Value, Interval]
+) -> Violation | None:
+    """No number inside an arithmetic may leave its format, no sum of many the target's accumulator, or its home."""
     limits = target.descriptor.limits.accumulator
-    widest = (1 << (limits.bits - 1)) - 1 if limits.overflow == "forbidden" else None
-    for what, bound, limit in op.intermediates([v.type for v in node.operands], [v.type for v in node.results]):
+    bits = SCALARS[limits.home].bits if limits.home else limits.bits
+    # An accumulator sums any number of values; the sum of two, inside add, is a step of its arithmetic.
+    widest = (1 << (bits - 1)) - 1 if isinstance(op, SummingReduction | AveragePool2D) else None
+    for what, bound, limit in op.intermediates([narrowed(v, ranges) for v in node.operands], [node.result.type]):
         if widest is not None and what == "the sum":
             limit = min(limit, widest)
         if bound > limit:
             found = f"numbers up to {bound}, the limit is {limit}"
             return Violation(f"{what} of {op.arithmetic} must not overflow", found)
     return None
-
-
-def _overflow(target: Target, node: Node, outer: Mapping[Value, Value]) -> Violation | None:
-    limits = target.descriptor.limits.accumulator
-    if limits.overflow != "forbidden":
-        return None
-    bound = int(accumulator_bounds(node, outer).max(initial=0))
-    largest = (1 << (limits.bits - 1)) - 1
-    if bound <= largest:
-        return None
-    excess = int(np.ceil(np.log2((bound + 1) / (largest + 1))))
-    return Violation(
-        f"accumulators have {limits.bits} bits and must not overflow", f"sums up to {bound}: {excess} bits too many"
-    )
 
 
 def _check_real_numbers(target: Target, node: Node, outside: AbstractSet[Node]) -> None:

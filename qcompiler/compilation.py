@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from qcompiler import plugins
 from qcompiler.analysis.cost import constant_bytes, count_ops
+from qcompiler.analysis.crossings import find_crossings
 from qcompiler.backends.ort import Bypass, FloatSession, ops_without_onnx_form
 from qcompiler.calibration.data import CalibrationData, DataLike, open_data
 from qcompiler.compare import sqnr_db
 from qcompiler.errors import QCompilerError
 from qcompiler.frontends.onnx import import_model
 from qcompiler.ir import Graph, Node, clone, read_program, verify, walk
+from qcompiler.layer_verdicts import verdicts_by_layer
 from qcompiler.native_code import NO_NATIVE_CODE, check_instruction_set
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.block_values import block_float
@@ -26,7 +28,8 @@ from qcompiler.ops.constant import Constant
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.pipeline import Context, DumpIR, Instrument, Pass, Pipeline, Progress, silent
 from qcompiler.program import Program
-from qcompiler.target import Target, host_nodes, load_target
+from qcompiler.rewrite import Conversion
+from qcompiler.target import MOVED, Target, host_nodes, load_target
 
 if TYPE_CHECKING:
     import onnx
@@ -116,6 +119,8 @@ def compile(
         required = bool(native) or cpu is not None or tune
         _compile_natively(program, cpu, required=required, tune=tune, progress=progress)
     program.figures = _figures(original, program, chosen, expected)
+    if "legalize" in context.records:
+        program.figures["legality"] = _legality(original, context.records["legalize"], program.graph, chosen)
     if check is not None and check.found is not None:
         program.figures["check_float"] = {"bypassed_db": check.found.bypassed_db, "wide_db": check.found.wide_db}
     elif check_float:
@@ -302,9 +307,13 @@ def _figures(
         "nodes": coverage.nodes, "host_nodes": coverage.host_nodes,
         "macs": coverage.macs, "host_macs": coverage.host_macs,
         "host": [
-            {"layer": node.layer, "op": node.op.name, "constraint": reason.constraint, "found": reason.found}
+            {
+                "layer": node.layer, "op": node.op.name, "constraint": reason.constraint, "found": reason.found,
+                "moved": reason == MOVED,
+            }
             for node, reason in host_nodes(target, program.graph)
         ],
+        "crossings": [asdict(crossing) for crossing in find_crossings(program.graph)],
         "warnings": list(program.warnings),
     }
     if reference is not None:
@@ -322,6 +331,14 @@ def _figures(
             if e.ndim == 2 and e.shape[1] > 1
         }
     return figures
+
+
+def _legality(original: Graph, legalized: Conversion, graph: Graph, target: Target) -> list[dict[str, Any]]:
+    """What became of each layer: from what ``legalize`` did, and from what the host runs of p'."""
+    verdicts = verdicts_by_layer(
+        original, legalized.verdicts, host_nodes(target, graph), has_host=target.descriptor.fallback == "host"
+    )
+    return [verdict.as_json() for verdict in verdicts]
 
 
 def _run(program: Program, feeds: Mapping[str, Array]) -> list[Array]:

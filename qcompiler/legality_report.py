@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from qcompiler import plugins
+from qcompiler.analysis.crossings import Crossing, find_crossings
+from qcompiler.analysis.placement import place_on_host
 from qcompiler.compilation import read_model
 from qcompiler.errors import QCompilerError
+from qcompiler.frontends.onnx import UnsupportedLayers
 from qcompiler.ir import Graph, Node, clone
-from qcompiler.ops.constant import Constant
-from qcompiler.passes.legalize import legalize
-from qcompiler.pipeline import Context, Pipeline
-from qcompiler.rewrite import Mode, Verdict
-from qcompiler.target import Target, Violation, load_target
+from qcompiler.layer_verdicts import STATUSES, LayerVerdict, Status, verdicts_by_layer
+from qcompiler.passes.legalize import decompositions_of, legalize
+from qcompiler.pipeline import Context, Pass, Pipeline
+from qcompiler.rewrite import Conversion, Mode
+from qcompiler.rewrite.ways_out import helping_decompositions, ways_out
+from qcompiler.target import MOVED, Target, Violation, host_reason, load_target
 
 if TYPE_CHECKING:
     import onnx
-
-Status = Literal["legal", "decomposed", "folded", "host", "illegal"]
-STATUSES: tuple[Status, ...] = ("legal", "decomposed", "folded", "host", "illegal")
-
-
-@dataclass(frozen=True)
-class LayerVerdict:
-    """What becomes of one layer, or of several that were merged into one.
-
-    Attributes:
-        layers: the user's layer names; empty for nodes that the compiler added.
-        ops: the ops that the layer is made of before legalization.
-        status: "legal": the target runs the ops as they are. "decomposed": it runs other ops in their place.
-            "folded": nothing of the layer is left to run. "host": the target cannot run it, or part of it, and leaves
-            that to the host. "illegal": the target cannot run it, and has no host.
-        rules: decompositions applied.
-        parts: the ops after decomposition.
-        violations: why the target cannot run the layer; empty where it can.
-    """
-
-    layers: tuple[str, ...]
-    ops: tuple[str, ...]
-    status: Status
-    rules: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-    violations: tuple[Violation, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return " + ".join(self.layers) or "(added by the compiler)"
 
 
 @dataclass(frozen=True)
@@ -58,10 +32,15 @@ class LegalityReport:
     Attributes:
         target: name of the target.
         layers: the verdicts.
+        crossings: where numbers will pass between target and host.
+        is_complete: whether all layers were judged; not so where the model has layers that cannot be imported, which
+            then are all that is listed.
     """
 
     target: str
     layers: tuple[LayerVerdict, ...]
+    crossings: tuple[Crossing, ...] = ()
+    is_complete: bool = True
 
     @property
     def is_legal(self) -> bool:
@@ -72,6 +51,17 @@ class LegalityReport:
         """How many layers have this status."""
         return sum(layer.status == status for layer in self.layers)
 
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, strings and numbers; the keys are documented in docs/check.md."""
+        return {
+            "target": self.target,
+            "legal": self.is_legal,
+            "complete": self.is_complete,
+            "counts": {status: self.count(status) for status in STATUSES},
+            "layers": [layer.as_json() for layer in self.layers],
+            "crossings": [asdict(crossing) for crossing in self.crossings],
+        }
+
 
 def check_legality(
     model: str | Path | onnx.ModelProto | Graph,
@@ -80,11 +70,11 @@ def check_legality(
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> LegalityReport:
-    """Judge every layer of a model as the pass ``legalize`` of the target's pipeline does.
+    """Judge every layer of a model as compiling for the target does.
 
-    The passes before ``legalize`` run first, so layers are judged as they will be compiled: batch normalizations
-    folded, composites recognized, axes in the target's order. What depends on numbers, such as the overflow of an
-    accumulator, shows only when the model is compiled.
+    The passes of the target's pipeline run as far as they need no data: layers are judged as they will be compiled,
+    batch normalizations folded, composites recognized, axes in the target's order, and placed on target or host. What
+    depends on numbers, such as the overflow of an accumulator, shows only when the model is compiled.
 
     Args:
         model: an ONNX file or model, a ``.qir`` file, or a graph (which is not changed).
@@ -98,61 +88,102 @@ def check_legality(
     """
     plugins.load()
     chosen = target if isinstance(target, Target) else load_target(target)
-    before = _before_legalize(chosen)
-    original = read_model(model, batch=batch, shapes=shapes)
-    graph = before.run(clone(original), Context(chosen))
-    conversion = legalize(graph, chosen, Mode.ANALYSIS)
-    beyond: Status = "host" if chosen.descriptor.fallback == "host" else "illegal"
-    return LegalityReport(chosen.name, tuple(_by_layer(original, conversion.verdicts, beyond)))
+    before, behind = _split_pipeline(chosen)
+    try:
+        original = read_model(model, batch=batch, shapes=shapes)
+    except UnsupportedLayers as error:
+        return LegalityReport(chosen.name, tuple(_not_imported(error)), is_complete=False)
+    graph = Pipeline(before).run(clone(original), Context(chosen))
+    helping = helping_decompositions(graph, chosen, decompositions_of(chosen))
+    conversion = legalize(clone(graph), chosen, Mode.PARTIAL)
+    outs = _ways_out(chosen, legalize(graph, chosen, Mode.ANALYSIS), helping)
+    has_host = chosen.descriptor.fallback == "host"
+    on_host: list[tuple[Node, Violation]] = []
+    crossings: list[Crossing] = []
+    refusals: list[QCompilerError] = []
+    if has_host or not conversion.illegal:
+        try:
+            on_host, crossings = _place(graph, chosen, behind)
+        except QCompilerError as error:
+            if error.layer is None:
+                raise
+            refusals.append(error)
+    entries = verdicts_by_layer(original, conversion.verdicts, on_host, has_host=has_host)
+    entries = [replace(e, ways_out=outs.get(e.layers, ())) if e.violations else e for e in entries]
+    for refusal in refusals:
+        entries = _with_refusal(entries, refusal)
+    return LegalityReport(chosen.name, tuple(entries), tuple(crossings))
 
 
-def _before_legalize(target: Target) -> Pipeline:
+def _split_pipeline(target: Target) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+    """The passes before ``legalize``, and those behind it up to the first that needs data."""
     passes = Pipeline.parse(target.descriptor.pipeline).passes
-    index = next((i for i, current in enumerate(passes) if current.name == "legalize"), None)
-    if index is None:
+    names = [current.name for current in passes]
+    if "legalize" not in names:
         raise QCompilerError(
             f"the pipeline of target {target.name!r} has no pass 'legalize'", found=target.descriptor.pipeline
         )
-    return Pipeline(passes[:index])
+    legalizing = names.index("legalize")
+    until = names.index("annotate") if "annotate" in names else len(names)
+    return tuple(passes[:legalizing]), tuple(passes[legalizing + 1 : until + 1])
 
 
-def _by_layer(original: Graph, verdicts: Sequence[Verdict], beyond: Status) -> list[LayerVerdict]:
-    """One entry for each set of layers that share nodes, and one for each layer without nodes, in model order.
+def _place(
+    graph: Graph, target: Target, behind: Sequence[Pass]
+) -> tuple[list[tuple[Node, Violation]], list[Crossing]]:
+    """The host's nodes of a program, each with the reason, and the crossings; legalizes and annotates the program.
 
-    Args:
-        original: the model.
-        verdicts: on its nodes.
-        beyond: the status of layers that the target cannot run.
+    Raises:
+        QCompilerError: a pass refuses a layer.
     """
-    order: dict[str, int] = {}
-    folded: dict[str, list[str]] = {}
-    for node in original.nodes:
-        if isinstance(node.op, Constant):
-            continue
-        for name in node.loc:
-            order.setdefault(name, len(order))
-            folded.setdefault(name, []).append(node.op.name)
-    grouped: dict[tuple[str, ...], list[Verdict]] = {}
-    for verdict in verdicts:
-        layers = verdict.node.loc
-        grouped.setdefault(layers, []).append(verdict)
-        for name in layers:
-            folded.pop(name, None)
-    entries = [_merged(layers, members, beyond) for layers, members in grouped.items()]
-    entries.extend(LayerVerdict((name,), tuple(ops), "folded") for name, ops in folded.items())
-    return sorted(entries, key=lambda e: min((order.get(name, len(order)) for name in e.layers), default=len(order)))
+    legalize(graph, target, Mode.PARTIAL)
+    context = Context(target)
+    placing = tuple(current for current in behind if current.name != "annotate")
+    graph = Pipeline(placing).run(graph, context) if placing else graph
+    placed = place_on_host(graph, target)
+    for node in graph.nodes:
+        node.on_host = node in placed
+    on_host = [(node, host_reason(target, node) or MOVED) for node in graph.nodes if node.on_host]
+    crossings = find_crossings(graph, placed)
+    annotating = tuple(current for current in behind if current.name == "annotate")
+    if annotating:
+        Pipeline(annotating).run(clone(graph), context)
+    return on_host, crossings
 
 
-def _merged(layers: tuple[str, ...], members: Sequence[Verdict], beyond: Status) -> LayerVerdict:
-    rules = tuple(dict.fromkeys(name for v in members for name in v.rules))
-    violations = tuple(dict.fromkeys(violation for v in members for _, violation in v.illegal))
-    within: Status = "decomposed" if rules else "legal"
-    status = beyond if violations else within
-    return LayerVerdict(
-        layers, _names([v.node for v in members]), status, rules,
-        _names([part for v in members for part in v.parts]) if rules else (), violations,
-    )
+def _ways_out(
+    target: Target, conversion: Conversion, helping: Mapping[Node, Sequence[str]]
+) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The ways out of each set of layers that the target refuses."""
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for verdict in conversion.verdicts:
+        if verdict.illegal:
+            ways = ways_out(target, verdict.illegal, helping.get(verdict.node, ()))
+            found[verdict.layers] = tuple(dict.fromkeys((*found.get(verdict.layers, ()), *ways)))
+    return found
 
 
-def _names(nodes: Sequence[Node]) -> tuple[str, ...]:
-    return tuple(node.op.name for node in nodes)
+def _not_imported(error: UnsupportedLayers) -> list[LayerVerdict]:
+    fix = (error.fix,) if error.fix else ()
+    return [
+        LayerVerdict(
+            (name,), (operator,), "illegal", violations=(Violation(f"{operator} cannot be imported", reason),),
+            ways_out=fix,
+        )
+        for name, operator, reason in error.layers
+    ]
+
+
+def _with_refusal(entries: Sequence[LayerVerdict], error: QCompilerError) -> list[LayerVerdict]:
+    """Entries in which the layer that a later pass refuses is illegal."""
+    violation = Violation(error.expected or error.problem, error.found or error.problem)
+    ways = (error.fix,) if error.fix else ()
+    exact = [e for e in entries if e.name == error.layer]
+    named = exact or [e for e in entries if any(name in (error.layer or "") for name in e.layers)]
+    if not named:
+        raise error
+    return [
+        replace(e, status="illegal", violations=(*e.violations, violation), ways_out=(*e.ways_out, *ways))
+        if e in named else e
+        for e in entries
+    ]

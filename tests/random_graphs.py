@@ -111,9 +111,9 @@ def affine_types(draw: Draw, shape: tuple[Dim, ...], storage: Scalar = I8) -> Af
         return Affine.per_tensor(storage, draw(scales), draw(st.integers(qmin, qmax)), qmin, qmax)
     axis = draw(st.sampled_from(axes))
     size = int(str(shape[axis]))
-    length = draw(st.sampled_from([b for b in range(1, size + 1) if size % b == 0]))
+    length = draw(st.integers(1, size))
     blocks = tuple(length if i == axis else d for i, d in enumerate(shape))
-    grid = tuple(size // length if i == axis else 1 for i in range(len(shape)))
+    grid = tuple(-(-size // length) if i == axis else 1 for i in range(len(shape)))
     count = math.prod(grid)
     scale = np.array([draw(scales) for _ in range(count)], np.float32).reshape(grid)
     zero_point = np.array([draw(st.integers(qmin, qmax)) for _ in range(count)]).reshape(grid)
@@ -255,10 +255,13 @@ def float_graphs(draw: Draw, steps: int = 6) -> Graph:
 def _fake_quant(draw: Draw, shape: tuple[Dim, ...]) -> FakeQuant:
     elem = draw(affine_types(shape))
     known = draw(st.booleans())
+    multipliers = ConstantArray(np.full(elem.scale.shape, draw(st.integers(1, 15)), np.uint8))
     return FakeQuant(
         elem.storage, elem.qmin, elem.qmax, elem.blocks, draw(st.integers(-1, 5)),
         draw(st.sampled_from([None, 0.00390625, 1e-8])), draw(st.sampled_from([None, 0, -128])),
-        elem.scale if known else None, elem.zero_point if known else None,
+        draw(st.booleans()), elem.scale if known else None, elem.zero_point if known else None,
+        draw(st.sampled_from([None, (1, 15)])),
+        multipliers if known and draw(st.booleans()) else None,
     )
 
 

@@ -22,8 +22,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("rewrite",),
     ("backends", "frontends", "calibration"),
     ("compare", "passes", "native_code"),
-    ("program", "plugins", "pass_comparison", "report", "value_measurement"),
-    ("exporters", "benchmark"),
+    ("program", "plugins", "pass_comparison", "report", "value_measurement", "accumulator_report"),
+    ("exporters", "benchmark", "layer_verdicts"),
     ("compilation", "legality_report"),
     ("cli", "demo", "__main__"),
 )

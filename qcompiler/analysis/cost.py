@@ -58,7 +58,7 @@ def count_ops(graph: Graph) -> dict[str, int]:
 def constant_bytes(graph: Graph) -> int:
     """Bytes of all constants: weights, biases, tables, and the multipliers and shifts of arithmetic.
 
-    Integers and floats take whole bytes each, and so do exponents of blocks. Mantissas lie packed.
+    Integers and floats take whole bytes each, and so do exponents of blocks. Mantissas and 4-bit integers lie packed.
     """
     total = 0
     for node in walk(graph):
@@ -74,7 +74,7 @@ def constant_bytes(graph: Graph) -> int:
 def _stored_bytes(op: Constant, type: TensorType) -> int:
     size, elem = op.value.array.size, type.elem
     if not isinstance(elem, BlockFloat):
-        return size * math.ceil(type.storage.bits / 8)
+        return math.ceil(size / 2) if type.storage.bits == 4 else size * math.ceil(type.storage.bits / 8)
     exponents = op.exponents.array.size if op.exponents is not None else 0
     return math.ceil(size * mantissa_bits(elem.format) / 8) + exponents * math.ceil(elem.format.exponent / 8)
 

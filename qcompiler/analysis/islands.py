@@ -24,26 +24,34 @@ class Island:
 
 
 def split_islands(graph: Graph) -> list[Island]:
-    """Cut a program into islands; one for a program that the target runs whole.
+    """Cut a program into as few islands as its data flow allows; one for a program that the target runs whole.
 
-    A node joins the earliest island of its kind that comes no sooner than those of its operands.
+    A node joins the earliest island of its kind that comes no sooner than those of its operands, so there are as many
+    islands as the longest path changes sides; whether target or host begins is tried both ways.
     """
+    by_target, by_host = (_stages(graph, first) for first in (0, 1))
+    stages = by_host if len(by_host) < len(by_target) else by_target
+    if not stages:
+        return [Island(graph, on_host=False)]
+    if len(stages) == 1:
+        return [Island(graph, on_host=min(stages) % 2 == 1)]
+    names = crossing_names(graph)
+    stage_of = {value: stage for stage, nodes in stages.items() for node in nodes for value in node.results}
+    return [Island(_extract(graph, stages[stage], names, stage_of, stage), stage % 2 == 1) for stage in sorted(stages)]
+
+
+def _stages(graph: Graph, first: int) -> dict[int, list[Node]]:
+    """Nodes by the number of their island, ``first`` and above: even for those of the target, odd for the host's."""
     stages: dict[Value, int] = {}
     members: dict[int, list[Node]] = {}
     for node in graph.nodes:
         if isinstance(node.op, Constant):
             continue
-        stage = max((stages[v] for v in node.operands if v in stages), default=0)
-        # Islands of the target have even numbers, those of the host odd ones.
+        stage = max((stages[v] for v in node.operands if v in stages), default=first)
         stage += (stage % 2 == 1) != is_host_node(node)
         stages.update(dict.fromkeys(node.results, stage))
         members.setdefault(stage, []).append(node)
-    if not members:
-        return [Island(graph, on_host=False)]
-    if len(members) == 1:
-        return [Island(graph, on_host=min(members) % 2 == 1)]
-    names = crossing_names(graph)
-    return [Island(_extract(graph, members[stage], names, stages, stage), stage % 2 == 1) for stage in sorted(members)]
+    return members
 
 
 def crossing_names(graph: Graph) -> dict[Value, str]:
@@ -79,7 +87,7 @@ def _extract(
                 values[value] = copy.result
             else:
                 values[value] = part.add_input(names[value], value.type, value.origin)
-        made = Node(node.op, [values[v] for v in node.operands], node.loc)
+        made = Node(node.op, [values[v] for v in node.operands], node.loc, node.on_host)
         made.results = tuple(Value(v.type, v.origin, made) for v in node.results)
         part.append(made)
         values.update(zip(node.results, made.results, strict=True))

@@ -16,15 +16,15 @@ from qcompiler.ops.quantized import affine
 def scales_behind(value: Value) -> list[NDArray[np.float32]]:
     """The scales whose product is the scale of ``value``, in the order in which hardware multiplies them.
 
-    For a contraction's accumulator these are the scales of its two operands, the second one on the block grid of
-    the accumulator; for any other value its own scale.
+    For a contraction's accumulator these are the scales of its two operands, the second one without group
+    multipliers and on the block grid of the accumulator; for any other value its own scale.
     """
     producer = value.producer
     elem = affine(value.type)
     if producer is None or not isinstance(producer.op, Contraction):
         return [elem.scale.array]
-    x, w = (affine(operand.type) for operand in producer.operands[:2])
-    return [x.scale.array, w.scale.array.reshape(elem.scale.shape)]
+    x, w = (operand.type for operand in producer.operands[:2])
+    return [affine(x).scale.array, producer.op.weight_scales(w).reshape(elem.scale.shape)]
 
 
 def requantize_constants(form: RequantizeForm, value: Value, result: Affine) -> dict[str, NDArray[Any]]:

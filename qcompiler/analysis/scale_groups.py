@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qcompiler.ir import Builder, Graph, Node
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.target import Target, host_reason
+from qcompiler.target import Target, runs_on_host
 
 Interval = tuple[float, float]
 
@@ -47,7 +47,7 @@ def tie_scales(
     for node in graph.nodes:
         row = target.row_for(node.op)
         tied = row is not None and row.tied and not isinstance(node.op, FakeQuant)
-        if tied and host_reason(target, node) is None:
+        if tied and not runs_on_host(target, node):
             ties.tie(node)
     return ties.number(final=intervals is not None)
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.ir import BlockFloat, ConstantArray, Node, Original, Shape, TensorType, Value
-from qcompiler.ir.types import spread_blocks
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.quantization import FakeQuant
@@ -92,7 +91,8 @@ def simulated_grid(op: FakeQuant, shape: Shape, dtype: np.dtype[Any], bits: int 
     elem = op.elem
     # A free dimension is never cut into blocks, so that any length stands for it.
     lengths = tuple(d if isinstance(d, int) else 1 for d in shape)
-    scale, zero_point = spread_blocks(elem.scale.array, lengths), spread_blocks(elem.zero_point.array, lengths)
+    zero_point = elem.zero_point_for(lengths)
+    scale: Array = elem.scale_for(lengths)
     low, high = op.qmin - zero_point, op.qmax - zero_point
     division = np.result_type(dtype, np.float32)
     if bits is not None:

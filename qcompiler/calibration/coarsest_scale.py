@@ -61,7 +61,7 @@ def _combined_scale(node: Node) -> float | None:
 
 def _scale(value: Value) -> float | None:
     op = value.producer.op if value.producer else None
-    return float(op.scale.array.max()) if isinstance(op, FakeQuant) and op.scale is not None else None
+    return float(op.integer_scale.max()) if isinstance(op, FakeQuant) and op.scale is not None else None
 
 
 def _held_as(value: Value) -> Node | None:

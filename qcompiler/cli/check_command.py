@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qcompiler.cli.model_options import BatchOption, ShapeOption, TargetOption, parse_shapes, refuse_shapes_of_program
+from qcompiler.cli.model_options import (
+    BatchOption,
+    FallbackOption,
+    ShapeOption,
+    TargetOption,
+    parse_shapes,
+    refuse_shapes_of_program,
+    target_with_fallback,
+)
 from qcompiler.cli.terminal import print_table
 
 if TYPE_CHECKING:
-    from qcompiler.legality_report import LayerVerdict
+    from qcompiler.layer_verdicts import LayerVerdict
+    from qcompiler.legality_report import LegalityReport
 
 
 def check_command(
@@ -19,24 +29,49 @@ def check_command(
     target: TargetOption,
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    fallback: FallbackOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON, for scripts.")] = False,
 ) -> None:
     """Say, without calibrating, which layers a target can run. Exits with 2 if one is illegal."""
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(model, batch, shapes)
-    from qcompiler.legality_report import STATUSES, check_legality
+    from qcompiler.legality_report import check_legality
 
-    report = check_legality(model, target=target, batch=batch, shapes=shapes)
-    rows = [(layer.name, ", ".join(layer.ops), layer.status, _detail(layer)) for layer in report.layers]
-    print_table(rows, ("layer", "ops", "status", "detail"))
-    counts = ((status, report.count(status)) for status in STATUSES)
-    typer.echo(f"target {report.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n or s != "host"))
+    report = check_legality(model, target=target_with_fallback(target, fallback), batch=batch, shapes=shapes)
+    if as_json:
+        typer.echo(json.dumps({"model": str(model), **report.as_json()}, indent=2))
+    else:
+        _print(report)
     if not report.is_legal:
         raise typer.Exit(2)
 
 
+def _print(report: LegalityReport) -> None:
+    from qcompiler.layer_verdicts import STATUSES
+
+    rows = [(layer.name, ", ".join(layer.ops), layer.status, _detail(layer)) for layer in report.layers]
+    print_table(rows, ("layer", "ops", "status", "detail"))
+    for layer in report.layers:
+        if layer.status == "illegal":
+            typer.echo(f"\n{layer.name}: ways out")
+            for way in layer.ways_out:
+                typer.echo(f"  - {way}")
+    if report.crossings:
+        typer.echo("")
+        crossings = [(c.layer or "(added by the compiler)", c.direction, c.type) for c in report.crossings]
+        print_table(crossings, ("crossing behind", "direction", "value"))
+    if not report.is_complete:
+        typer.echo("\nother layers were not judged: the model cannot be imported")
+    counts = ((status, report.count(status)) for status in STATUSES)
+    typer.echo(f"target {report.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n or s != "host"))
+
+
 def _detail(layer: LayerVerdict) -> str:
-    if layer.violations:
-        return "; ".join(f"{v.constraint} (found {v.found})" for v in layer.violations)
+    reasons = [f"{v.constraint} (found {v.found})" for v in layer.violations]
+    if layer.moved_ops:
+        reasons.append(f"{', '.join(layer.moved_ops)} moved to save crossings")
+    if reasons:
+        return "; ".join(reasons)
     if layer.status == "decomposed":
         return f"into {', '.join(layer.parts)} by {', '.join(layer.rules)}"
     return "merged into other layers or constants" if layer.status == "folded" else ""

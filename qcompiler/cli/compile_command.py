@@ -28,11 +28,13 @@ from qcompiler.cli.instrument_options import (
 from qcompiler.cli.model_options import (
     BatchOption,
     CpuOption,
+    FallbackOption,
     ShapeOption,
     TargetOption,
     TuneOption,
     parse_shapes,
     refuse_shapes_of_program,
+    target_with_fallback,
 )
 from qcompiler.cli.terminal import counted, print_table, print_warning, progress_bars, readable_size
 from qcompiler.errors import QCompilerError
@@ -57,6 +59,7 @@ def compile_command(
     ] = None,
     batch: BatchOption = None,
     shape: ShapeOption = None,
+    fallback: FallbackOption = None,
     check_float: Annotated[
         bool, typer.Option("--check-float", help="Check that the program without quantization equals the model.")
     ] = False,
@@ -100,8 +103,9 @@ def compile_command(
     bars = nullcontext(silent) if choice.prints else progress_bars()
     with choice.instruments() as instruments, bars as progress:
         program = compile(
-            model, target=target, data=data, pipeline=pipeline, batch=batch, shapes=shapes,
-            check_float=check_float, native=native, cpu=cpu, tune=tune, instruments=instruments, progress=progress,
+            model, target=target_with_fallback(target, fallback), data=data, pipeline=pipeline, batch=batch,
+            shapes=shapes, check_float=check_float, native=native, cpu=cpu, tune=tune, instruments=instruments,
+            progress=progress,
         )
     program.save(output)
     print_table(_summary(program, output, dump_ir))
@@ -132,6 +136,9 @@ def _summary(program: Program, output: Path, dumps: Path | None) -> list[tuple[s
         ("", f"{node['layer'] or 'added by the compiler'}: {node['op']}, since {node['constraint']}")
         for node in figures["host"]
     )
+    if figures["crossings"]:
+        rows.append(("crossings", f"{len(figures['crossings'])} values pass between target and host"))
+        rows.extend(("", _crossing(crossing)) for crossing in figures["crossings"])
     if "check_float" in figures:
         checked = figures["check_float"]
         rows.append(("float check", f"passed: {_decibels(checked['bypassed_db'])} without quantization, "
@@ -143,6 +150,12 @@ def _summary(program: Program, output: Path, dumps: Path | None) -> list[tuple[s
     if dumps is not None:
         rows.append(("IR dumps", str(dumps)))
     return rows
+
+
+def _crossing(crossing: dict[str, Any]) -> str:
+    layer = crossing["layer"] or "added by the compiler"
+    value = f"{crossing['value']} " if crossing["value"] else ""
+    return f"{crossing['direction']}, behind {layer}: {value}{crossing['type']}, {readable_size(crossing['bytes'])}"
 
 
 def _errors(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:

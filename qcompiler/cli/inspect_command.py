@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qcompiler.cli.accumulator_table import (
+    AccumulatorsOption,
+    AccumulatorTargetOption,
+    check_accumulator_options,
+    print_accumulators,
+)
 from qcompiler.cli.graph_page import AgainstOption, DataOption, HtmlOption, check_page_options, write_graph_page
 from qcompiler.cli.model_options import BatchOption, ShapeOption, parse_shapes, refuse_shapes_of_program
 from qcompiler.cli.program_files import read_named_program
@@ -33,10 +39,16 @@ def inspect_command(
     html: HtmlOption = None,
     against: AgainstOption = None,
     data: DataOption = None,
+    accumulators: AccumulatorsOption = False,
+    target: AccumulatorTargetOption = None,
 ) -> None:
     """Show a program: inputs and outputs, ops, sizes, and every node with its layer and type; or one value."""
     shapes = parse_shapes(shape)
     refuse_shapes_of_program(path, batch, shapes)
+    check_accumulator_options(accumulators, target, value, text, html, against)
+    if accumulators:
+        print_accumulators(read_named_program(path, batch, shapes)[0], target, data, as_json)
+        return
     check_value_options(value, as_json, text, html, against, data)
     if value is None:
         check_page_options(html, against, data)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qcompiler.errors import QCompilerError
+
+if TYPE_CHECKING:
+    from qcompiler.target import Target
+
+
+
+class Fallback(StrEnum):
+    """What becomes of a layer that the target lacks."""
+
+    ERROR = "error"
+    HOST = "host"
+
 
 TargetOption = Annotated[
     str, typer.Option("--target", "-t", metavar="NAME", help="A target, or the path of a .toml descriptor.")
@@ -32,9 +45,28 @@ TuneOption = Annotated[
         "--tune", help="Measure which tiles are the fastest for its convolutions here. Later compilations use them too."
     ),
 ]
+FallbackOption = Annotated[
+    Fallback | None,
+    typer.Option("--fallback", help="What becomes of layers that the target lacks, in place of what the target says."),
+]
 ThreadsOption = Annotated[
     int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads that run native code.")
 ]
+
+
+def target_with_fallback(name: str, fallback: Fallback | None) -> str | Target:
+    """The target that ``--target`` names, with the entry ``fallback`` that ``--fallback`` gives, where it gives one.
+
+    Raises:
+        QCompilerError: there is no such target.
+    """
+    if fallback is None:
+        return name
+    from qcompiler import plugins
+    from qcompiler.target import load_target
+
+    plugins.load()
+    return load_target(name).with_fallback(fallback.value)
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

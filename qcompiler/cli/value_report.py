@@ -34,7 +34,7 @@ ValueOption = Annotated[
         help="Show one value: its name in the text such as %17, an original value, an input, an output or a layer.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="With --value: print JSON, for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="With --value or --accumulators: print JSON, for machines.")]
 
 _BAR = 40
 Row = tuple[str, str]
@@ -51,7 +51,7 @@ def check_value_options(
     """
     if value is None:
         if as_json:
-            raise QCompilerError("--json belongs to --value", fix="add --value NAME")
+            raise QCompilerError("--json belongs to --value or --accumulators", fix="add --value NAME")
         return
     if text or html is not None:
         raise QCompilerError(f"--value does not go with {'--text' if text else '--html'}", fix="leave one of them out")

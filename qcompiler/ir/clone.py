@@ -26,7 +26,7 @@ def clone(graph: Graph, symbols: Mapping[str, int] = MappingProxyType({})) -> Gr
     for node in graph.nodes:
         body = getattr(node.op, "body", None)
         op = node.op.replace(body=clone(body, symbols)) if isinstance(body, Graph) else node.op
-        made = Node(op.bind(symbols) if symbols else op, [values[v] for v in node.operands], node.loc)
+        made = Node(op.bind(symbols) if symbols else op, [values[v] for v in node.operands], node.loc, node.on_host)
         made.results = tuple(
             Value(v.type.bind(symbols) if symbols else v.type, v.origin, made) for v in node.results
         )

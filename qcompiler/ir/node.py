@@ -20,13 +20,15 @@ class Node:
     Attributes:
         op: the op with its attributes.
         loc: names of the user's layers it stems from.
+        on_host: whether it was placed on the host that drives the target; computes on plain numbers.
     """
 
-    __slots__ = ("_operands", "_order", "graph", "loc", "next", "op", "previous", "results")
+    __slots__ = ("_operands", "_order", "graph", "loc", "next", "on_host", "op", "previous", "results")
 
-    def __init__(self, op: Op, operands: Sequence[Value], loc: Loc) -> None:
+    def __init__(self, op: Op, operands: Sequence[Value], loc: Loc, on_host: bool = False) -> None:
         self.op = op
         self.loc = loc
+        self.on_host = on_host
         self.results: tuple[Value, ...] = ()
         self.graph: Graph | None = None
         self.previous: Node | None = None

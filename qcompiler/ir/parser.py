@@ -137,11 +137,12 @@ class _Parser(AttributeReader):
             raise tokens.error(f"{len(results)} results but {len(types)} types", tokens.passed)
         usual = f"made by {op_name}"
         origins = [self.origin(usual) for _ in types]
+        on_host = self.tokens.accept("on_host")
         loc = self.loc()
         if "body" in attribute_types(cls):
             tokens.expect("{")
             attributes["body"] = self.body(operands, operand_texts)
-        node = Node(self.build(cls, attributes, tokens.items[start][2]), operands, loc)
+        node = Node(self.build(cls, attributes, tokens.items[start][2]), operands, loc, on_host)
         node.results = tuple(Value(t, o, node) for t, o in zip(types, origins, strict=True))
         graph.append(node)
         for text, value in zip(results, node.results, strict=True):

@@ -66,6 +66,11 @@ def format_attribute(value: Any) -> str:
     return _Printer().attribute(value)
 
 
+def citation(array: ConstantArray) -> str:
+    """The name under which a text cites an array, without the ``@``."""
+    return array.digest[:16]
+
+
 class _Printer:
     def __init__(self) -> None:
         self.cited: dict[str, ConstantArray] = {}
@@ -109,7 +114,7 @@ class _Printer:
         types = [self.tensor_type(v.type) for v in node.results]
         parts.append("-> " + (types[0] if len(types) == 1 else "(" + ", ".join(types) + ")"))
         head = " ".join(parts)
-        return head + self.origins(node) + _loc(node.loc)
+        return head + self.origins(node) + (" on_host" if node.on_host else "") + _loc(node.loc)
 
     def origins(self, node: Node) -> str:
         """Origins of the results: none where each is the usual one, else one for each result."""
@@ -167,7 +172,7 @@ class _Printer:
         return self.cite(array)
 
     def cite(self, array: ConstantArray) -> str:
-        name = array.digest[:16]
+        name = citation(array)
         self.cited[name] = array
         return "@" + name
 

@@ -1,4 +1,4 @@
-"""Programs on disk: ``.qir`` text, with large constants in a ``.safetensors`` file beside it."""
+"""Programs on disk: ``.qir`` text, with large constants in a ``.safetensors`` file beside it, 4-bit ones packed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
-
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.graph import Graph
 from qcompiler.ir.lexer import TEXT
+from qcompiler.ir.packed_constants import load_constants, packed_formats, save_constants
 from qcompiler.ir.parser import parse_with_names
 from qcompiler.ir.printer import print_with_constants
 from qcompiler.ir.value import Value
@@ -26,7 +24,7 @@ def write_program(graph: Graph, path: Path) -> None:
     """Write ``path`` (a ``.qir`` file) and its constants beside it."""
     text, constants = print_with_constants(graph)
     path.write_text(text, encoding="utf-8")
-    path.with_suffix(".safetensors").write_bytes(save(dict(constants)))
+    path.with_suffix(".safetensors").write_bytes(save_constants(constants, packed_formats(graph)))
 
 
 def write_dump(graph: Graph, path: Path) -> None:
@@ -35,10 +33,11 @@ def write_dump(graph: Graph, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     folder = path.parent / CONSTANTS_FOLDER
     folder.mkdir(exist_ok=True)
+    packed = packed_formats(graph)
     for name, array in constants.items():
         file = folder / f"{name}.safetensors"
         if not file.exists():
-            file.write_bytes(save({name: array}))
+            file.write_bytes(save_constants({name: array}, {n: s for n, s in packed.items() if n == name}))
 
 
 def read_program(path: Path) -> Graph:
@@ -59,7 +58,7 @@ def read_program_with_names(path: Path) -> tuple[Graph, dict[Value, str]]:
     text = read_program_text(path)
     beside = path.with_suffix(".safetensors")
     if beside.exists():
-        constants: Mapping[str, np.ndarray[Any, Any]] = _read_constants(beside)
+        constants: Mapping[str, np.ndarray[Any, Any]] = load_constants(beside)
     else:
         constants = _ConstantsFolder(path.parent / CONSTANTS_FOLDER)
     with naming_file(path):
@@ -96,14 +95,6 @@ def naming_file(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_constants(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    try:
-        arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise QCompilerError(f"cannot read constants {path}: {getattr(error, 'strerror', None) or error}") from error
-    return arrays
-
-
 class _ConstantsFolder(dict[str, Any]):
     """Constants by name, read from a folder when first asked for."""
 
@@ -115,5 +106,5 @@ class _ConstantsFolder(dict[str, Any]):
         return super().__contains__(name) or (self.folder / f"{name}.safetensors").exists()
 
     def __missing__(self, name: str) -> np.ndarray[Any, Any]:
-        array = self[name] = _read_constants(self.folder / f"{name}.safetensors")[name]
+        array = self[name] = load_constants(self.folder / f"{name}.safetensors")[name]
         return array

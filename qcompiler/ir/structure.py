@@ -32,7 +32,7 @@ def _describe(graph: Graph) -> Iterator[str]:
         yield f"input {value.name}|{types[value.type]}|{describe_attribute(value.origin)}"
     for node in graph.nodes:
         operands = ",".join(str(numbers.get(v, "undefined")) for v in node.operands)
-        yield f"{node.op.name}({operands}){node.loc}"
+        yield f"{node.op.name}({operands}){node.loc}" + (" on_host" if node.on_host else "")
         for name, attribute in node.op.attributes().items():
             yield f"{name}={describe_attribute(attribute)}"
         for value in node.results:

@@ -21,8 +21,9 @@ class Affine:
     """Integers that stand for ``scale * (q - zero_point)``, with parameters for each block of values.
 
     ``blocks`` gives the block length in each dimension: ``(1, 64)`` on a ``[32, 64]`` tensor is one scale for each
-    row, ``(1, 16)`` four groups a row, ``()`` one scale for the whole tensor. ``scale`` and ``zero_point`` have the
-    shape of the grid of blocks, which for ``()`` is the shape of a scalar.
+    row, ``(1, 16)`` four groups a row, ``()`` one scale for the whole tensor. The last block of a dimension may be
+    shorter than the others. ``scale`` and ``zero_point`` have the shape of the grid of blocks, which for ``()`` is the
+    shape of a scalar.
 
     Attributes:
         storage: integer format of ``q``.
@@ -70,11 +71,11 @@ class Affine:
 
     def scale_for(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """``scale``, broadcastable to a tensor of ``shape``."""
-        return spread_blocks(self.scale.array, shape)
+        return spread_blocks(self.scale.array, shape, self.blocks)
 
     def zero_point_for(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
         """``zero_point``, broadcastable to a tensor of ``shape``."""
-        return spread_blocks(self.zero_point.array, shape)
+        return spread_blocks(self.zero_point.array, shape, self.blocks)
 
     @cached_property
     def symmetric(self) -> bool:
@@ -158,10 +159,10 @@ class TensorType:
 
 
 def block_grid(shape: Shape, blocks: Shape) -> tuple[int, ...]:
-    """How many blocks stand along each dimension; ``()`` for a single block.
+    """How many blocks stand along each dimension, the last perhaps shorter; ``()`` for a single block.
 
     Raises:
-        ValueError: the block lengths do not divide the shape.
+        ValueError: not one length for each dimension, or one that is not positive or longer than its dimension.
     """
     if not blocks:
         return ()
@@ -173,9 +174,9 @@ def block_grid(shape: Shape, blocks: Shape) -> tuple[int, ...]:
 def _block_count(dim: Dim, block: Dim) -> int:
     if dim == block:
         return 1
-    if isinstance(dim, int) and isinstance(block, int) and block > 0 and dim % block == 0:
-        return dim // block
-    raise ValueError(f"block length {block} does not divide dimension {dim}")
+    if isinstance(dim, int) and isinstance(block, int) and block > 0 and (block <= dim or dim == 0):
+        return -(-dim // block)
+    raise ValueError(f"block length {block} does not fit dimension {dim}")
 
 
 def block_float_grid(shape: Shape, blocks: Shape) -> tuple[Dim, ...]:
@@ -213,11 +214,16 @@ def channel_blocks(shape: Shape, axis: int) -> Shape:
     return tuple(1 if i == axis else d for i, d in enumerate(shape))
 
 
-def spread_blocks(grid: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Values on a block grid, repeated so that they broadcast against a tensor of ``shape``."""
+def spread_blocks(grid: NDArray[Any], shape: tuple[int, ...], blocks: Shape = ()) -> NDArray[Any]:
+    """Values on a block grid, repeated so that they broadcast against a tensor of ``shape``.
+
+    Without ``blocks`` all blocks of a dimension are equally long.
+    """
     if not grid.shape:
         return grid
     for axis, (count, length) in enumerate(zip(grid.shape, shape, strict=True)):
         if count not in (1, length):
-            grid = np.repeat(grid, length // count, axis)
+            block = blocks[axis] if blocks else length // count
+            assert isinstance(block, int)
+            grid = np.take(grid, np.arange(length) // block, axis)
     return grid

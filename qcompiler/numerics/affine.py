@@ -128,6 +128,12 @@ def parameters_from_range(
     return scale, np.full(scale.shape, zero_point, np.int64)
 
 
+def next_power_of_two(scale: ArrayLike) -> NDArray[np.float32]:
+    """The smallest powers of two that are no smaller than positive float32 numbers."""
+    fraction, exponent = np.frexp(np.asarray(scale, np.float32))
+    return np.ldexp(np.float32(1), exponent - (fraction == 0.5)).astype(np.float32)
+
+
 def _positive(scale: NDArray[np.float64], degenerate: NDArray[np.bool_]) -> NDArray[np.float32]:
     """``scale`` as float32 numbers of at least ``_SMALLEST_SCALE``, 1 where the range is degenerate."""
     return np.where(degenerate, 1.0, np.maximum(scale, _SMALLEST_SCALE)).astype(np.float32)

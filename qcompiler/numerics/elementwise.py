@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qcompiler.numerics.affine import Intermediate, Quantization
 from qcompiler.numerics.fixed_point import INT32_MAX
 from qcompiler.numerics.registry import arithmetic
-from qcompiler.numerics.requantize_forms import Arrays, requantize_form
+from qcompiler.numerics.requantize_forms import Arrays, RequantizeForm, requantize_form
 from qcompiler.numerics.rounding import Int64
 
 
@@ -35,7 +35,9 @@ class BinaryArithmetic:
         raise NotImplementedError
 
 
-class _LitertSum(BinaryArithmetic):
+class RescaledSum(BinaryArithmetic):
+    """Base of sums whose operands are shifted left, brought to one scale, added and brought to the output scale."""
+
     shift: int = 20
     rounding: str = "double"
     sign = 1
@@ -43,8 +45,13 @@ class _LitertSum(BinaryArithmetic):
     def __post_init__(self) -> None:
         requantize_form(self.rounding)
 
+    @property
+    def form(self) -> RequantizeForm:
+        """How numbers are brought from one scale to another."""
+        return requantize_form(self.rounding)
+
     def constants(self, inputs: Sequence[Quantization], output: Quantization) -> dict[str, NDArray[Any]]:
-        form = requantize_form(self.rounding)
+        form = self.form
         first, second = (q.scale for q in inputs)
         twice = (np.float32(2) * np.maximum(first, second)).astype(np.float64)
         ratios = {
@@ -55,7 +62,7 @@ class _LitertSum(BinaryArithmetic):
         return {f"{side}_{key}": v for side, r in ratios.items() for key, v in form.from_ratio(r).items()}
 
     def intermediates(self, inputs: Sequence[Quantization], constants: Arrays) -> list[Intermediate]:
-        form = requantize_form(self.rounding)
+        form = self.form
         shifted = [q.largest_difference << self.shift for q in inputs]
         # Each operand is brought to twice the larger scale, so at most half of it remains, rounded up.
         total = sum(bound // 2 + 1 for bound in shifted)
@@ -69,7 +76,7 @@ class _LitertSum(BinaryArithmetic):
     def apply(
         self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
     ) -> Int64:
-        form = requantize_form(self.rounding)
+        form = self.form
         left = form.scale((a - inputs[0].zero_point) << self.shift, _part(constants, "left_"))
         right = form.scale((b - inputs[1].zero_point) << self.shift, _part(constants, "right_"))
         total = form.scale(left + self.sign * right, _part(constants, "output_"))
@@ -77,7 +84,7 @@ class _LitertSum(BinaryArithmetic):
 
 
 @arithmetic("add", "litert-add")
-class LitertAdd(_LitertSum):
+class LitertAdd(RescaledSum):
     """Both operands shifted left, brought to twice the larger scale, added, brought to the output scale.
 
     ``shift`` is 20 for 8-bit and 15 for 16-bit operands; ``rounding`` names a requantize form.
@@ -88,7 +95,7 @@ class LitertAdd(_LitertSum):
 
 
 @arithmetic("sub", "litert-add")
-class LitertSub(_LitertSum):
+class LitertSub(RescaledSum):
     """As for add, with the second operand subtracted."""
 
     shift: int = 20
@@ -105,21 +112,28 @@ class LitertMul(BinaryArithmetic):
     def __post_init__(self) -> None:
         requantize_form(self.rounding)
 
+    @property
+    def form(self) -> RequantizeForm:
+        """How the product is brought to the output scale."""
+        return requantize_form(self.rounding)
+
     def constants(self, inputs: Sequence[Quantization], output: Quantization) -> dict[str, NDArray[Any]]:
         product = (inputs[0].scale * inputs[1].scale).astype(np.float32)
         ratio = (product / output.scale).astype(np.float32)
-        return requantize_form(self.rounding).from_ratio(ratio.astype(np.float64))
+        return self.form.from_ratio(ratio.astype(np.float64))
 
     def intermediates(self, inputs: Sequence[Quantization], constants: Arrays) -> list[Intermediate]:
         bound = inputs[0].largest_difference * inputs[1].largest_difference
-        form = requantize_form(self.rounding)
-        return [Intermediate("the product", bound, INT32_MAX), form.intermediate("the product", bound, constants)]
+        form = self.form
+        return [
+            Intermediate("the product", bound, form.operand_limit), form.intermediate("the product", bound, constants)
+        ]
 
     def apply(
         self, a: Int64, b: Int64, inputs: Sequence[Quantization], output: Quantization, constants: Arrays
     ) -> Int64:
         product = (a - inputs[0].zero_point) * (b - inputs[1].zero_point)
-        return output.clamp(requantize_form(self.rounding).scale(product, constants) + output.zero_point)
+        return output.clamp(self.form.scale(product, constants) + output.zero_point)
 
 
 def _part(constants: Arrays, prefix: str) -> dict[str, NDArray[Any]]:

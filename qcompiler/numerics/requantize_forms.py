@@ -12,7 +12,7 @@ LiteRT ``reference_integer_ops/fully_connected.h`` (float64-away).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,9 @@ class RequantizeForm:
     def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
         """The ratio that constants stand for."""
         raise NotImplementedError
+
+    operand_limit: ClassVar[int] = INT32_MAX
+    """The largest magnitude that the register of an operand holds."""
 
     def largest_operand(self, constants: Arrays) -> Int64 | None:
         """The largest magnitude that hardware of this form takes without overflow; None where any accumulator fits."""
@@ -134,6 +137,11 @@ class Single(FixedPointForm):
 @arithmetic("requantize", "i64")
 class Int64Accumulator(FixedPointForm):
     """A 15-bit multiplier on a 48-bit accumulator, ties upward: LiteRT's 16x8 kernels."""
+
+    operand_limit: ClassVar[int] = (1 << 47) - 1
+
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        return np.asarray(self.operand_limit, np.int64)
 
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         wide = constants["multiplier"].astype(np.int64)

@@ -55,6 +55,35 @@ def divide_half_away(x: Int64, divisor: Int64 | int) -> Int64:
     return np.sign(x) * magnitude
 
 
+def divide_half_up(x: Int64, divisor: Int64 | int) -> Int64:
+    """``x / divisor``, ties toward plus infinity, for a positive divisor."""
+    quotient: Int64 = (2 * x + divisor) // (2 * np.asarray(divisor))
+    return quotient
+
+
+def divide_half_even(x: Int64, divisor: Int64 | int) -> Int64:
+    """``x / divisor``, ties to the even neighbour, for a positive divisor."""
+    quotient, remainder = np.divmod(x, divisor)
+    # Twice the remainder exceeds the divisor, or equals it at an odd quotient.
+    up: Int64 = quotient + (2 * remainder + (quotient & 1) > divisor)
+    return up
+
+
+DIVISION_ROUNDINGS: dict[str, Callable[[Int64, Int64 | int], Int64]] = {
+    "half-up": divide_half_up,
+    "half-away": divide_half_away,
+    "half-even": divide_half_even,
+}
+"""Roundings of a division by a whole number, by the name that a descriptor cites."""
+
+
+def round_half_up(x: NDArray[Any]) -> NDArray[Any]:
+    """Nearest whole number of each real, ties toward plus infinity, in the float format of ``x``."""
+    # The fraction is exact near one half, where it decides; floor(x + 0.5) is not.
+    whole: NDArray[Any] = np.floor(x)
+    return whole + (x - whole >= 0.5)
+
+
 def round_half_away(x: NDArray[Any]) -> NDArray[Any]:
     """Nearest whole number of each real, ties away from zero, in the float format of ``x``.
 
@@ -66,7 +95,9 @@ def round_half_away(x: NDArray[Any]) -> NDArray[Any]:
     return whole + step
 
 
-REAL_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {"half-away": round_half_away, "half-even": np.rint}
+REAL_ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "half-away": round_half_away, "half-even": np.rint, "half-up": round_half_up,
+}
 """Roundings of a real to a whole number, by the name that a descriptor cites."""
 
 

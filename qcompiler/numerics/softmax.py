@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.errors import QCompilerError
-from qcompiler.numerics.affine import Quantization
+from qcompiler.numerics.affine import Intermediate, Quantization
 from qcompiler.numerics.fixed_point import (
+    INT32_MAX,
     exp_of_non_positive,
     leading_zeros32,
     quantize_multiplier,
@@ -54,6 +55,10 @@ class GemmlowpSoftmax:
             "shift": shift.astype(np.int8),
             "difference_min": np.asarray(-np.floor(radius), np.int32),
         }
+
+    def intermediates(self, length: int, source: Quantization, constants: Arrays) -> list[Intermediate]:
+        """Every number that could overflow, for rows of ``length`` numbers."""
+        return [Intermediate("the sum", length << (31 - _SUM_INTEGER_BITS), INT32_MAX)]
 
     def apply(self, x: Int64, output: Quantization, constants: Arrays) -> Int64:
         """Softmax over the last axis.

@@ -1,7 +1,13 @@
 """Sums of products: convolution, transposed convolution, matrix product.
 
 On quantized operands the result is the accumulator: sum((x - zero_point_x) * (w - zero_point_w)) + b, exact, at
-scale(x) * scale(w). Padding inserts real zero.
+scale(x) * scale(w). Padding inserts real zero. Weights in groups have a multiplier for each group, by which the sum of
+the group is multiplied; see :mod:`qcompiler.ops.weight_groups`.
+
+``parts`` says how an accumulator narrower than the sum is used: the terms of the reduction (taps row by row, at each
+tap the input channels of the group; for matmul the reduced axis) are cut into consecutive parts of these lengths. Each
+part is summed in the accumulator, and the sums of the parts and the bias are added in the result's storage. Without
+``parts`` everything is summed in the accumulator. The result is the same integer either way.
 """
 
 from __future__ import annotations
@@ -9,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcompiler.ir.arithmetic import Arithmetic
+from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Dim, Shape, broadcast_shapes, sample_elements
 from qcompiler.ir.op import Array, Fact, Op, OpTypeError, Tensor, op, require
 from qcompiler.ir.scalar import Scalar
@@ -19,6 +27,7 @@ from qcompiler.ops.convolution_kernel import convolve
 from qcompiler.ops.exact_product import matmul
 from qcompiler.ops.inference import float_elem, operand_count, static_dim
 from qcompiler.ops.quantized import affine, is_quantized, parameters, store
+from qcompiler.ops.weight_groups import integer_weights, weight_scales
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -31,6 +40,10 @@ class Contraction(Op):
     facts = Fact.CONTRACTION
     arithmetic: Arithmetic | None
     """How block floating point is summed; None for other types."""
+    group_multipliers: ConstantArray | None
+    """uint8 on the block grid of grouped weights; None for other weights."""
+    parts: tuple[int, ...]
+    """Lengths of the parts in which an accumulator sums the reduction; empty where it sums everything at once."""
 
     def weight_channel_axis(self, rank: int) -> int:
         """Axis of operand 1 that runs over output channels."""
@@ -61,28 +74,50 @@ class Contraction(Op):
         """Type of the sums (or of the bias): scale(x) * scale(w) in float32, zero point 0.
 
         Raises:
-            OpTypeError: x has several scales, or w has scales along anything but its output channels.
+            OpTypeError: x has several scales, or w has scales along anything but its output channels that are not
+                those of its groups.
         """
-        x, w = affine(operands[0]), affine(operands[1])
+        x = affine(operands[0])
         require(x.is_per_tensor, f"operand 0 must have one scale, found {x}")
-        axis = self.weight_channel_axis(operands[1].rank)
-        if w.is_per_tensor:
-            return Affine.per_tensor(storage, x.scale.array * w.scale.array)
-        require(
-            w.blocks == channel_blocks(operands[1].shape, axis),
-            f"operand 1 must have one scale, or one for each index of axis {axis}, found blocks {w.blocks}",
-        )
-        scale = (x.scale.array * w.scale.array.reshape(-1)).astype(np.float32)
+        w_scale = self.weight_scales(operands[1])
+        if not w_scale.shape:
+            return Affine.blocked(storage, x.scale.array * w_scale, 0, ())
+        scale = (x.scale.array * w_scale).astype(np.float32)
         if of_bias:
             return Affine.blocked(storage, scale, 0, (1,))
         channel = self.result_channel_axis(len(result))
         grid = tuple(-1 if i == channel else 1 for i in range(len(result)))
         return Affine.blocked(storage, scale.reshape(grid), 0, channel_blocks(result, channel))
 
+    def weight_scales(self, weights: TensorType) -> NDArray[np.float32]:
+        """The scale of the integers of :meth:`integer_weights`: one, or one for each output channel.
+
+        Raises:
+            OpTypeError: scales along other axes, or group multipliers that do not fit.
+        """
+        return weight_scales(weights, self.weight_channel_axis(weights.rank), self.group_multipliers)
+
+    def integer_weights(self, weights: TensorType, stored: Array) -> NDArray[np.int64]:
+        """The integers by which operand 0 is multiplied: ``q - zero_point``, times the multiplier of its group.
+
+        Args:
+            weights: type of operand 1.
+            stored: its stored integers.
+        """
+        return integer_weights(weights, stored, self.group_multipliers)
+
     def verify(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
         require(self.arithmetic is None, f"cites {self.arithmetic}, which is one of block floating point")
         if not is_quantized(operands):
+            require(self.group_multipliers is None, "has group multipliers, but its weights are not quantized")
+            require(not self.parts, "has parts, but its operands are not quantized")
             return
+        if self.parts:
+            length = self.reduction_length(operands)
+            require(
+                min(self.parts) > 0 and sum(self.parts) == length,
+                f"parts must be positive and add to the {length} terms of the reduction, found {list(self.parts)}",
+            )
         (result,) = results
         expected = self.accumulator(operands, result.shape, result.storage)
         require(result.elem == expected, f"the accumulator's type must be {expected}, found {result.elem}")
@@ -95,7 +130,7 @@ class Contraction(Op):
         quantized = is_quantized([operands[0].type])
         if quantized:
             x = _centered(operands[0])
-            w = _centered(operands[1])
+            w = _centered(operands[1], self.group_multipliers)
         total: Array = self.contract(x, w)
         if len(operands) == 3:
             shape = [1] * total.ndim
@@ -109,10 +144,12 @@ class Contraction(Op):
         return sample_elements(results[0].shape) * self.reduction_length(operands)
 
 
-def _centered(tensor: Tensor) -> Array:
-    """Stored integers less their zero point, in the narrowest convenient format."""
-    zero_point = parameters(tensor.type).zero_point
+def _centered(tensor: Tensor, multipliers: ConstantArray | None = None) -> Array:
+    """Stored integers less their zero point, times their group's multiplier, in the narrowest convenient format."""
     wide = np.int32 if tensor.type.storage.bits <= 16 else np.int64
+    if multipliers is not None:
+        return integer_weights(tensor.type, tensor.data, multipliers).astype(wide)
+    zero_point = parameters(tensor.type).zero_point
     centered: Array = tensor.data.astype(wide) - zero_point.astype(wide)
     return centered
 
@@ -208,6 +245,8 @@ class Conv2D(Conv2DBase):
     groups: int = 1
     layout: str = "NCHW"
     arithmetic: Arithmetic | None = None
+    group_multipliers: ConstantArray | None = None
+    parts: tuple[int, ...] = ()
 
     def spatial_result(self, index: int, size: int, kernel: int) -> int:
         padded = size + self.pads[index] + self.pads[index + 2]
@@ -234,6 +273,8 @@ class ConvTranspose2D(Conv2DBase):
     groups: int = 1
     layout: str = "NCHW"
     arithmetic: Arithmetic | None = None
+    group_multipliers: ConstantArray | None = None
+    parts: tuple[int, ...] = ()
 
     def spatial_result(self, index: int, size: int, kernel: int) -> int:
         span = (size - 1) * self.strides[index] + (kernel - 1) * self.dilations[index] + 1
@@ -266,6 +307,8 @@ class Matmul(Contraction):
 
     transpose_b: bool = False
     arithmetic: Arithmetic | None = None
+    group_multipliers: ConstantArray | None = None
+    parts: tuple[int, ...] = ()
 
     def weight_channel_axis(self, rank: int) -> int:
         return rank - 2 if self.transpose_b else rank - 1

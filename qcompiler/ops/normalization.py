@@ -10,6 +10,7 @@ from qcompiler.ir.arithmetic import Arithmetic
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Constants, Op, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.numerics import Intermediate
 from qcompiler.ops.inference import float_elem, normalize_axis, open_if_quantized, operand_count, static_dim
 from qcompiler.ops.quantized import (
     ArithmeticOp,
@@ -76,6 +77,15 @@ class Softmax(ArithmeticOp):
     def derive_constants(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Constants:
         rule = resolve(self, self.arithmetic)
         return constants_from(rule.constants(tensor_parameters(operands[0]), tensor_parameters(results[0])))
+
+    def intermediates(
+        self, operands: Sequence[TensorType], results: Sequence[TensorType]
+    ) -> Sequence[Intermediate]:
+        length = static_dim(operands[0].shape[self.axis], "softmax axis")
+        found: list[Intermediate] = resolve(self, self.arithmetic).intermediates(
+            length, tensor_parameters(operands[0]), self.constants.arrays()
+        )
+        return found
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         x = operands[0].data

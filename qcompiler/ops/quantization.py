@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcompiler import numerics
 from qcompiler.errors import QCompilerError
@@ -38,7 +39,10 @@ class FakeQuant(ElementOp):
         blocks: block length in each dimension; ``()`` for one scale.
         group: values of one group get the same scale and zero point; -1 where the value stands alone.
         fixed_scale, fixed_zero_point: what the target prescribes; None where calibration chooses.
+        power_of_two: whether calibration chooses among powers of two.
         scale, zero_point: parameters on the block grid; None before calibration.
+        multiplier_range: smallest and largest multiplier of a group of weights; None where blocks have none.
+        multipliers: uint8 on the block grid, of which the scales of a channel are multiples; None before calibration.
     """
 
     foldable = False
@@ -49,8 +53,11 @@ class FakeQuant(ElementOp):
     group: int = -1
     fixed_scale: float | None = None
     fixed_zero_point: int | None = None
+    power_of_two: bool = False
     scale: ConstantArray | None = None
     zero_point: ConstantArray | None = None
+    multiplier_range: tuple[int, int] | None = None
+    multipliers: ConstantArray | None = None
 
     @property
     def is_calibrated(self) -> bool:
@@ -67,6 +74,16 @@ class FakeQuant(ElementOp):
             raise ValueError("fake_quant is not calibrated")
         return Affine(self.storage, self.scale, self.zero_point, self.blocks, self.qmin, self.qmax)
 
+    @property
+    def integer_scale(self) -> NDArray[np.float32]:
+        """The scale of ``q`` times its group's multiplier, on the block grid: that at which weights are accumulated.
+
+        Raises:
+            ValueError: the parameters are not known yet.
+        """
+        scale = self.elem.scale.array
+        return scale if self.multipliers is None else (scale / self.multipliers.array).astype(np.float32)
+
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         return (float_elem(operands),)
 
@@ -74,8 +91,8 @@ class FakeQuant(ElementOp):
         x = operands[0].data
         if self.scale is None or self.zero_point is None:
             return (x,)
-        scale = spread_blocks(self.scale.array, x.shape)
-        zero_point = spread_blocks(self.zero_point.array, x.shape)
+        scale = spread_blocks(self.scale.array, x.shape, self.blocks)
+        zero_point = spread_blocks(self.zero_point.array, x.shape, self.blocks)
         q = np.clip(np.rint(x / scale) + zero_point, self.qmin, self.qmax)
         return (((q - zero_point) * scale).astype(x.dtype),)
 

@@ -10,15 +10,18 @@ from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Fact, Op, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
+from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES, LARGEST_SLOPE, OPERAND_BITS, interpolate
 from qcompiler.ops.inference import operand_count
 from qcompiler.ops.quantized import affine
 
 
 @op("lut")
 class LookupTable(Op):
-    """``table[q - lowest stored integer]``: any function of one quantized number of at most 8 bits.
+    """Any function of one quantized number of at most 8 bits, or of 16.
 
-    The table is part of the program; ``function`` records what it was made from.
+    Up to 8 bits: ``table[q - lowest stored integer]``. 16 bits: 513 entries, 128 stored integers apart, with linear
+    interpolation between them (:func:`qcompiler.numerics.interpolated_table.interpolate`). The table is part of the
+    program; ``function`` records what it was made from.
     """
 
     facts = Fact.ELEMENTWISE
@@ -32,8 +35,11 @@ class LookupTable(Op):
     def infer_elems(self, operands: Sequence[TensorType]) -> tuple[Elem | None, ...]:
         elem = affine(operands[0])
         require(elem.is_per_tensor, f"needs one scale for the whole tensor, found {elem}")
-        require(elem.storage.bits <= 8, f"a table needs an operand of at most 8 bits, found {elem.storage}")
-        entries = 1 << elem.storage.bits
+        bits = elem.storage.bits
+        require(
+            bits <= 8 or bits == OPERAND_BITS, f"a table needs an operand of 16, or at most 8 bits, found {elem.storage}"
+        )
+        entries = INTERPOLATED_ENTRIES if bits == OPERAND_BITS else 1 << bits
         require(self.table.shape == (entries,), f"a table for {elem.storage} has {entries} entries: {self.table.shape}")
         return (None,)
 
@@ -45,7 +51,17 @@ class LookupTable(Op):
             elem.qmin <= int(table.min()) and int(table.max()) <= elem.qmax,
             f"table entries leave [{elem.qmin},{elem.qmax}]",
         )
+        if is_interpolated(operands[0]):
+            slope = int(np.abs(np.diff(table.astype(np.int64))).max())
+            require(slope <= LARGEST_SLOPE, f"neighbouring entries differ by {slope}, more than {LARGEST_SLOPE}")
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
-        lowest = operands[0].type.storage.minimum
-        return (self.table.array[operands[0].data.astype(np.int64) - lowest],)
+        offset = operands[0].data.astype(np.int64) - operands[0].type.storage.minimum
+        if is_interpolated(operands[0].type):
+            return (interpolate(self.table.array, offset).astype(results[0].storage.dtype),)
+        return (self.table.array[offset],)
+
+
+def is_interpolated(operand: TensorType) -> bool:
+    """Whether a table for this operand holds some of the function's values, and the others lie between them."""
+    return operand.storage.bits == OPERAND_BITS

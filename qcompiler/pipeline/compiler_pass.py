@@ -51,12 +51,14 @@ class Context:
         data: calibration data; None where there is none.
         warn: takes one-sentence warnings for the user.
         progress: takes progress of long work.
+        records: what passes leave for whoever runs the pipeline, by name of the pass.
     """
 
     target: Target | None = None
     data: CalibrationSource | None = None
     warnings: list[str] = field(default_factory=list)
     progress: Progress = silent
+    records: dict[str, Any] = field(default_factory=dict)
 
     def require_target(self, pass_name: str) -> Target:
         """The target.

@@ -41,12 +41,18 @@ class Verdict:
         parts: the nodes that do its work now: the node itself where no rule was applied, none where it became part of
             what another node was converted to.
         illegal: those of ``parts`` that are not legal, each with the constraint that decides.
+        op: the op's name before the conversion. Nodes may change later; names tell what was decided.
+        layers: the node's layers before the conversion.
+        part_ops: the ops of ``parts`` after it.
     """
 
     node: Node
     rules: tuple[str, ...]
     parts: tuple[Node, ...]
     illegal: tuple[tuple[Node, Violation], ...]
+    op: str = ""
+    layers: tuple[str, ...] = ()
+    part_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,11 @@ def convert(graph: Graph, rules: Iterable[Rule], legality: Legality, mode: Mode 
         return _analyse(graph, rules, legality)
     rewriter = Rewriter(graph, rules)
     nodes = [node for node in graph.nodes if not isinstance(node.op, Constant)]
-    verdicts = [_convert(rewriter, node, legality) for node in nodes if node.graph is graph]
+    verdicts = []
+    for node in nodes:
+        if node.graph is graph:
+            op, layers = node.op.name, node.loc
+            verdicts.append(replace(_convert(rewriter, node, legality), op=op, layers=layers))
     conversion = Conversion(tuple(_without_erased(verdict) for verdict in verdicts))
     if mode is Mode.FULL and conversion.illegal:
         raise NotLegal(conversion.illegal)
@@ -120,7 +130,7 @@ def _analyse(graph: Graph, rules: Iterable[Rule], legality: Legality) -> Convers
     return Conversion(tuple(
         Verdict(
             originals[v.node], v.rules, tuple(originals.get(n, n) for n in v.parts),
-            tuple((originals.get(n, n), violation) for n, violation in v.illegal),
+            tuple((originals.get(n, n), violation) for n, violation in v.illegal), v.op, v.layers, v.part_ops,
         )
         for v in verdicts
     ))
@@ -155,9 +165,11 @@ def _convert(rewriter: Rewriter, node: Node, legality: Legality, depth: int = 0)
 
 def _without_erased(verdict: Verdict) -> Verdict:
     """A verdict without the parts that became part of what a later node was converted to."""
+    parts = tuple(part for part in verdict.parts if part.graph is not None)
     return replace(
         verdict,
-        parts=tuple(part for part in verdict.parts if part.graph is not None),
+        parts=parts,
+        part_ops=tuple(part.op.name for part in parts),
         illegal=tuple(pair for pair in verdict.illegal if pair[0].graph is not None),
     )
 

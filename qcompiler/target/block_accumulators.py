@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from qcompiler import numerics
 from qcompiler.errors import QCompilerError
@@ -12,25 +12,12 @@ from qcompiler.numerics.block_accumulator import bits_for
 from qcompiler.numerics.block_arithmetic import ExactProduct, FixedPointSum, ReciprocalMean
 from qcompiler.numerics.block_format import BlockFormat
 from qcompiler.target.descriptor import Accumulator, TypeSpec
+from qcompiler.target.problem import Problem
 from qcompiler.target.target import Row, Target
 from qcompiler.target.type_expression import Operand
 
 _LARGEST_COUNT_BITS = 20
 """Bits of the largest count that :class:`~qcompiler.numerics.block_arithmetic.ReciprocalMean` is exact for."""
-
-
-class Problem(NamedTuple):
-    """What is wrong with an entry of a descriptor.
-
-    Attributes:
-        keys: the entry.
-        text: what is wrong.
-        fix: what would be right.
-    """
-
-    keys: tuple[str, ...]
-    text: str
-    fix: str
 
 
 def accumulator_problems(target: Target) -> Iterator[Problem]:

@@ -38,6 +38,21 @@ def channels_multiple_of(node: Node, target: Target, *, factor: int) -> str | No
     return " and ".join(broken) or None
 
 
+@predicate("input-channels-at-least")
+def input_channels_at_least(node: Node, target: Target, *, count: int) -> str | None:
+    """a contraction sums over at least {count} input channels"""
+    op = node.op
+    if not isinstance(op, Contraction):
+        return None
+    weights = node.operands[1].type
+    if isinstance(op, Conv2DBase):
+        channels: Dim = op.channels(weights.shape)[1]
+    else:
+        # The one of the last two axes that does not run over output channels.
+        channels = weights.shape[2 * weights.rank - 3 - op.weight_channel_axis(weights.rank)]
+    return None if not isinstance(channels, int) or channels >= count else f"{channels} input channels"
+
+
 @predicate("kernel-in")
 def kernel_in(node: Node, target: Target, *, sizes: str) -> str | None:
     """the kernel, height x width, is one of {sizes}"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from qcompiler.errors import QCompilerError
 from qcompiler.numerics import BlockFormat
@@ -21,10 +21,17 @@ def _ordered(value: list[int]) -> list[int]:
 Range = Annotated[list[int], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors; descriptors do not change once read."""
+def _integer(value: Any) -> Any:
+    # A literal 1 equals true and 1.0.
+    if type(value) is not int:
+        raise ValueError(f"must be an integer, found {value!r}")
+    return value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and so is a value of another type; descriptors do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Accumulator(Strict):
@@ -32,7 +39,16 @@ class Accumulator(Strict):
 
     bits: int = Field(default=32, ge=8, le=64, description="width of the accumulator in bits")
     overflow: Literal["forbidden", "saturate", "wrap"] = Field(
-        default="forbidden", description="'forbidden' makes verify-legal prove that no input overflows it"
+        default="forbidden",
+        description="what it does with a sum that does not fit; verify-legal proves that there is none, see Overflow",
+    )
+    home: str | None = Field(
+        default=None,
+        description="signed integer format in which sums of parts meet; lets narrow-accumulators split a reduction",
+    )
+    proof: Literal["worst-case", "calibrated"] = Field(
+        default="worst-case",
+        description="what a program has to show: that no input overflows, or no calibration sample, with a warning",
     )
 
 
@@ -59,15 +75,24 @@ class TypeSpec(Strict):
         [], description="machine format, or several to choose from: i8, u8, i32, f32, ...; block types have none"
     )
     blocks: Literal["tensor", "channel", "element"] | Annotated[int, Field(ge=1)] = Field(
-        "tensor", description="affine: one scale for the tensor, or one for each output channel. block: one exponent "
+        "tensor", description="affine: one scale for the tensor, one for each output channel, or one for each group "
+        "of a number of weights along the reduction, the last perhaps shorter. block: one exponent "
         "for each sample of the tensor, for each element, or for a number of values along the reduction, else along "
         "the last axis"
     )
     zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
     range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
-    scale: Literal["free", "product(0,1)", "floor", "no-overflow", "headroom"] | Annotated[float, Field(gt=0)] = Field(
-        "free", description="affine: 'free', calibration chooses; 'product(0,1)', that of the operands; a number, "
+    scale: Literal["free", "power-of-two", "product(0,1)", "floor", "no-overflow", "headroom"] | Annotated[float, Field(gt=0)] = Field(
+        "free", description="affine: 'free', calibration chooses; 'power-of-two', the same among powers of two; 'product(0,1)', that of the operands; a number, "
         "fixed. block: the scale rule, 'floor' where not given"
+    )
+    group_multiplier: Range | None = Field(
+        None, description="affine, for blocks of a number: smallest and largest of the whole numbers, 255 at most, "
+        "of which a group's scale is the multiple of one scale for each output channel"
+    )
+    where: list[str] = Field(
+        [], description="predicates such as input-channels-at-least{count=8}: an operand has this format only where "
+        "they hold of its op, else the next choice"
     )
     constant: bool = Field(False, description="the operand must be known at compile time")
     mantissa: int | None = Field(None, description="block: bits of a mantissa, sign included")
@@ -92,9 +117,12 @@ class TypeSpec(Strict):
                 raise ValueError(f"{of_blocks[0]!r} belongs to types of kind 'block'")
             if not self.storages:
                 raise ValueError(f"a type of kind {self.kind!r} needs 'storage'")
-            if self.blocks not in ("tensor", "channel"):
-                raise ValueError("blocks of a number of values, or of an element, belong to types of kind 'block'")
+            if self.blocks == "element":
+                raise ValueError("blocks of an element belong to types of kind 'block'")
+            self._check_groups()
             return self
+        if self.group_multiplier is not None:
+            raise ValueError("'group_multiplier' belongs to types of kind 'affine'")
         for name in ("storage", "zero_point", "range"):
             if name in self.model_fields_set:
                 raise ValueError(f"{name!r} belongs to types of kind 'affine'")
@@ -106,8 +134,23 @@ class TypeSpec(Strict):
         try:
             self.block_format  # noqa: B018 - may raise
         except QCompilerError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError("; ".join(filter(None, (error.problem, error.found)))) from error
         return self
+
+    def _check_groups(self) -> None:
+        """Blocks of a number, and what they need, come together."""
+        if not isinstance(self.blocks, int):
+            if self.group_multiplier is not None:
+                raise ValueError("'group_multiplier' needs 'blocks' of a number of values")
+            return
+        if self.kind != "affine":
+            raise ValueError("a type of kind 'scalar' has no blocks")
+        if self.group_multiplier is None:
+            raise ValueError("'blocks' of a number of values need 'group_multiplier', such as [1, 15]")
+        if not 1 <= self.group_multiplier[0] <= self.group_multiplier[1] <= 255:
+            raise ValueError(f"'group_multiplier' lies within 1 and 255, found {self.group_multiplier}")
+        if not self.constant or self.zero_point != 0 or self.scale != "free":
+            raise ValueError("a type with groups needs 'constant = true' and 'zero_point = 0', and a free 'scale'")
 
     @cached_property
     def block_format(self) -> BlockFormat:
@@ -146,11 +189,15 @@ class OpRow(Strict):
     arithmetic: str | None = Field(None, description="the registered arithmetic, such as litert-add{shift=20}")
     ties: Literal["all"] | None = Field(None, description="'all': operands and results share scale and zero point")
     fuse: bool = Field(False, description="may end a fused kernel, after the op that it follows")
+    fuse_after: list[str] = Field([], description="with 'fuse': kernels that it may end, by their first op; all if empty")
     kernel: Range | None = Field(None, description="smallest and largest kernel size along an axis")
     strides: Range | None = Field(None, description="smallest and largest stride along an axis")
     dilations: Range | None = Field(None, description="smallest and largest dilation along an axis")
     attributes: dict[str, list[Any]] = Field({}, description="allowed values of attributes")
     max_rank: int | None = Field(None, ge=1, description="largest rank of operand 0")
+    max_weight_sum: int | None = Field(
+        None, ge=1, description="largest sum of the magnitudes of an output channel's weights"
+    )
     last_axis: bool = Field(False, description="the attribute 'axis' must be the last one")
     max_axis_length: int | None = Field(None, ge=1, description="longest extent along the attribute 'axis'")
     where: list[str] = Field([], description="further conditions: predicates such as channels-multiple-of{factor=16}")
@@ -159,10 +206,13 @@ class OpRow(Strict):
 class Descriptor(Strict):
     """A target descriptor."""
 
-    schema_version: Literal[1] = Field(alias="schema", description="version of this schema")
+    schema_version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(
+        alias="schema", description="version of this schema"
+    )
     extends: str | None = Field(
         None, description="a target, or a .toml file beside this one, whose entries hold where this file has none"
     )
+    without: list[str] = Field([], description="ops of the target it extends that this target lacks")
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what --target takes")
     summary: str = Field(description="one sentence")
     source: str = Field(description="the public source of the target's rules")

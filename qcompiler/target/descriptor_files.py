@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,24 +41,53 @@ class DescriptorFile:
         except tomllib.TOMLDecodeError as error:
             raise QCompilerError(f"{path}: not a TOML file: {error}") from error
 
-    def has(self, keys: Sequence[str]) -> bool:
-        """Whether the file says something about an entry, which has at most two keys: a table's and its own."""
-        first = self.content.get(keys[0])
-        return first is not None and (len(keys) < 2 or not isinstance(first, dict) or keys[1] in first)
+    def replaces(self, keys: Sequence[str]) -> bool:
+        """Whether what a base says of an entry, or of the table that it stands in, no longer holds."""
+        content: Any = self.content
+        for key in keys:
+            if not isinstance(content, dict) or key not in content:
+                return False
+            content = content[key]
+            if is_complete(content):
+                return True
+        return False
+
+    def broken(self, keys: Sequence[str], problem: str, fix: str | None = None) -> QCompilerError:
+        """An error in an entry, with the line that it stands on."""
+        line = self.line_of(keys)
+        place = f"{self.path}, line {line}" if line else str(self.path)
+        return QCompilerError(f"{place}: {'.'.join(keys)}: {problem}", fix=fix)
 
     def line_of(self, keys: Sequence[str]) -> int | None:
-        """The line that sets the last of nested ``keys`` which the file mentions."""
+        """The line on which the last of nested ``keys`` begins that the file mentions; None where it mentions none."""
+        found, begin = None, 1
+        depth = 0
         lines = self.text.splitlines()
-        found, start = None, 0
-        for key in keys:
-            pattern = re.compile(rf"(?:^\s*\[(?:[\w.-]+\.)?{re.escape(key)}\]|(?:^|[{{,\s]){re.escape(key)}\s*=)")
-            for number in range(start, len(lines)):
-                if pattern.search(lines[number]):
-                    found, start = number + 1, number
-                    break
-            else:
-                break
+        for number in range(1, len(lines) + 1):
+            # A prefix of the file that ends within a statement is no TOML.
+            try:
+                content = tomllib.loads("\n".join(lines[:number]))
+            except tomllib.TOMLDecodeError:
+                continue
+            reached = _depth(content, keys)
+            if reached > depth:
+                found, depth = _first_statement(lines, begin), reached
+            begin = number + 1
         return found
+
+
+def _depth(content: Any, keys: Sequence[str]) -> int:
+    """How many of nested ``keys`` there are."""
+    for depth, key in enumerate(keys):
+        if not isinstance(content, dict) or key not in content:
+            return depth
+        content = content[key]
+    return len(keys)
+
+
+def _first_statement(lines: Sequence[str], begin: int) -> int:
+    """The first line from ``begin`` on, counted from 1, that is neither empty nor a comment."""
+    return next(n for n in range(begin, len(lines) + 1) if lines[n - 1].strip() and lines[n - 1].strip()[0] != "#")
 
 
 @dataclass(frozen=True)
@@ -93,21 +121,58 @@ class DescriptorFiles:
     def content(self) -> dict[str, Any]:
         """What the files say together.
 
-        Tables such as ``[types]`` and ``[ops]`` are merged entry by entry; an entry replaces that of the base.
+        Tables are merged key by key: a file says only what is different. A type that states its ``kind``, and an op
+        that states its operands, ``in``, are complete and replace that of the base. Ops listed as ``without`` are gone.
         """
         merged: dict[str, Any] = {}
         for file in reversed(self.files):
-            for key, value in file.content.items():
-                of_both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-                merged[key] = {**merged[key], **value} if of_both else value
+            merged = _merged(merged, file.content)
+            for op in _names(file.content.get("without")):
+                merged.get("ops", {}).pop(op, None)
         return merged
 
     def broken(self, keys: Sequence[str], problem: str, fix: str | None = None) -> QCompilerError:
         """An error in an entry, with the file and the line that it comes from."""
-        file = next((f for f in self.files if f.has(keys)), self.files[0])
-        line = file.line_of(keys)
-        place = f"{file.path}, line {line}" if line else str(file.path)
-        return QCompilerError(f"{place}: {'.'.join(keys)}: {problem}", fix=fix)
+        candidates: list[DescriptorFile] = []
+        for file in self.files:
+            candidates.append(file)
+            if file.replaces(keys):
+                break
+        # Of files that say something about the entry, the one that says most of it; the first of equals.
+        return max(candidates, key=lambda f: _depth(f.content, keys)).broken(keys, problem, fix)
+
+    def check_without(self) -> None:
+        """Refuse to take away an op that the base does not have, or that the same file adds.
+
+        Raises:
+            QCompilerError: a file does so.
+        """
+        for index, file in enumerate(self.files):
+            base = DescriptorFiles(self.files[index + 1 :]).content.get("ops", {}) if self.files[index + 1 :] else {}
+            for op in _names(file.content.get("without")):
+                if op in file.content.get("ops", {}):
+                    raise file.broken(["without"], f"takes {op!r} away, which [ops] of this file has", "leave out one")
+                if op not in base:
+                    fix = did_you_mean(op, base) or "leave it out"
+                    raise file.broken(["without"], f"the target that this one extends has no op {op!r}", fix)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with the entries of another one over its own."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = value if is_complete(value) or not isinstance(old, dict) else _merged(old, value)
+    return merged
+
+
+def is_complete(value: object) -> bool:
+    """Whether what a file says replaces what its base says, in place of changing it."""
+    return not isinstance(value, dict) or "kind" in value or "in" in value
+
+
+def _names(entry: object) -> list[str]:
+    return [name for name in entry if isinstance(name, str)] if isinstance(entry, list) else []
 
 
 def _base(file: DescriptorFile, targets: Mapping[str, Path]) -> Path | None:

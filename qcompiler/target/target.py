@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
+
+import numpy as np
 
 from qcompiler.ir import SCALARS, Affine, Arithmetic, Fact, Node, Op, Scalar
 from qcompiler.target.descriptor import Descriptor, OpRow, TypeSpec
@@ -41,6 +44,10 @@ class Row:
     def tied(self) -> bool:
         return self.spec.ties == "all"
 
+    def may_end(self, kernel: str) -> bool:
+        """Whether a fused kernel that begins with the op ``kernel`` may end in this one."""
+        return self.spec.fuse and (not self.spec.fuse_after or kernel in self.spec.fuse_after)
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -58,6 +65,10 @@ class Target:
     def name(self) -> str:
         return self.descriptor.name
 
+    def with_fallback(self, fallback: Literal["error", "host"]) -> Target:
+        """The same target, with another entry ``fallback``."""
+        return Target(self.descriptor.model_copy(update={"fallback": fallback}), self.source_text)
+
     @cached_property
     def rows(self) -> Mapping[str, Row]:
         """Op rows by op name."""
@@ -74,7 +85,8 @@ class Target:
     def row_for(self, op: Op) -> Row | None:
         """The row under which an op of a float program becomes legal.
 
-        An activation that only limits values runs as ``clamp``, any other function of one number as ``lut``.
+        An activation that only limits values runs as ``clamp``, any other function of one number as ``lut``, unless
+        it has a row of its own, which may prescribe the result's scale.
         """
         if op.name in self.rows:
             return self.rows[op.name]
@@ -110,8 +122,12 @@ class Target:
         return any(spec.kind == "block" for spec in self.descriptor.types.values())
 
     def row_of(self, node: Node) -> Row | None:
-        """The row of a node of p'; an activation that limits block floating point keeps its op."""
-        row = self.rows.get(node.op.name)
+        """The row of a node of p'.
+
+        An activation that limits block floating point keeps its op. A table has the row of the function that it was
+        made from, if that has one.
+        """
+        row = self.rows.get(getattr(node.op, "function", "")) or self.rows.get(node.op.name)
         if row is None and self.has_blocks and Fact.CLAMP in node.op.facts:
             return self.rows.get("clamp")
         return row
@@ -147,6 +163,8 @@ def admits_affine(spec: TypeSpec, elem: Affine) -> str | None:
         problem = "has one scale for the whole tensor"
     elif spec.zero_point != "any" and (elem.zero_point.array != spec.zero_point).any():
         problem = f"has zero point {spec.zero_point}"
+    elif spec.scale == "power-of-two" and (np.frexp(elem.scale.array)[0] != 0.5).any():
+        problem = "has scales that are powers of two"
     elif isinstance(spec.scale, float) and (elem.scale.array != spec.scale).any():
         problem = f"has scale {spec.scale!r}"
     return problem

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from qcompiler.target.descriptor import TypeSpec
 
 _TERM = re.compile(r"([a-z][\w-]*)(?:\{([^}]*)\})?")
+
+
+class UnknownType(ValueError):
+    """A citation of a type that ``[types]`` lacks.
+
+    Args:
+        name: the type.
+        known: those that there are.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        super().__init__(f"unknown type {name!r}; [types] has {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,8 @@ def parse_operand(text: str, types: Mapping[str, TypeSpec]) -> Operand:
     """Read a citation.
 
     Raises:
-        ValueError: it is malformed or cites an unknown type.
+        UnknownType: it cites a type that is not among ``types``.
+        ValueError: it is malformed, or gives a type parameters that it cannot have.
     """
     body, variadic = (text[:-3], True) if text.endswith("...") else (text, False)
     body, optional = (body[:-1], True) if body.endswith("?") else (body, False)
@@ -46,7 +62,7 @@ def parse_operand(text: str, types: Mapping[str, TypeSpec]) -> Operand:
         if not match:
             raise ValueError(f"malformed type {text!r}")
         if match[1] not in types:
-            raise ValueError(f"unknown type {match[1]!r}; [types] has {', '.join(types)}")
+            raise UnknownType(match[1], types)
         choices.append(_with_parameters(types[match[1]], match[2] or ""))
         names.append(term.strip())
     return Operand(tuple(choices), tuple(names), optional, variadic)
@@ -58,10 +74,15 @@ def _with_parameters(spec: TypeSpec, text: str) -> TypeSpec:
         if not item:
             continue
         key, _, value = item.partition("=")
-        if key == "scale":
-            changes[key] = float(value)
-        elif key == "zero_point":
-            changes[key] = int(value)
-        else:
+        if key not in ("scale", "zero_point"):
             raise ValueError(f"a type takes scale and zero_point, found {item!r}")
-    return TypeSpec.model_validate({**spec.model_dump(exclude_unset=True), **changes}) if changes else spec
+        if spec.kind != "affine":
+            raise ValueError(f"a type of kind {spec.kind!r} takes no parameters, found {item!r}")
+        try:
+            changes[key] = float(value) if key == "scale" else int(value)
+        except ValueError:
+            raise ValueError(f"{key} must be a number, found {item!r}") from None
+    try:
+        return TypeSpec.model_validate({**spec.model_dump(exclude_unset=True), **changes}) if changes else spec
+    except ValidationError:
+        raise ValueError(f"a scale must be above 0, found {text!r}") from None

@@ -56,12 +56,12 @@ def test_blocks(block_format: BlockFormat, shape: tuple[int, ...], blocks: tuple
     assert constant_bytes(block_constant(shape, block_format, blocks)) == expected
 
 
-def test_other_constants_take_whole_bytes() -> None:
+def test_other_constants_take_whole_bytes_or_half_ones() -> None:
     numbers = np.ones((3, 5), np.float32)
     assert constant_bytes(program_of(Constant(ConstantArray(numbers)), F32)) == 60
     integers = ConstantArray(numbers.astype(np.int8))
     assert constant_bytes(program_of(Constant(integers), Affine.per_tensor(I8, 0.5))) == 15
-    assert constant_bytes(program_of(Constant(integers), Affine.per_tensor(I4, 0.5))) == 15
+    assert constant_bytes(program_of(Constant(integers), Affine.per_tensor(I4, 0.5))) == 8
     assert constant_bytes(program_of(Constant(ConstantArray(numbers.astype(np.int32))), I32)) == 60
 
 

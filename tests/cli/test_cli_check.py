@@ -13,7 +13,8 @@ from models import MODELS, ModelWriter, model, samples
 from cli.command_line import invoke, nothing_left_behind, succeed, without_rows, write_target
 from qcompiler import QCompilerError, compile
 from qcompiler.compilation import read_model
-from qcompiler.legality_report import STATUSES, check_legality
+from qcompiler.layer_verdicts import STATUSES
+from qcompiler.legality_report import check_legality
 from qcompiler.ops.constant import Constant
 from qcompiler.target import load_target
 
@@ -63,12 +64,19 @@ def test_layers_left_to_the_host_are_named_by_check_and_by_compile() -> None:
     onnx.save(mixed_model(), "mixed.onnx")
     write_target("host.toml", without_rows("lut", "mul").replace('fallback = "error"', 'fallback = "host"'))
     shown = succeed("check", "mixed.onnx", "--target", "host.toml")
-    assert re.search(r"^PRelu_2.* host +the target has no op 'mul' \(found mul\)$", shown, re.M)
-    assert re.search(r"^Tanh_5 .* host +the target has no op 'tanh' \(found tanh\)$", shown, re.M)
+    assert re.search(
+        r"^PRelu_2.* host +the target has no op 'mul' \(found mul\); clip, relu, add moved to save crossings$", shown, re.M
+    )
+    assert re.search(
+        r"^Tanh_5 .* host +the target has no op 'tanh' \(found tanh\); transpose moved to save crossings$", shown, re.M
+    )
+    assert re.search(r"^Conv_0.* +to host +f32\[N,6,6,4\]$", shown, re.M)
     assert shown.rstrip().endswith("target tpu-int8: 1 legal, 0 decomposed, 1 folded, 2 host, 0 illegal")
     np.savez("data.npz", image=np.random.default_rng(1).normal(size=(4, 2, 6, 6)).astype(np.float32))
     summary = succeed("compile", "mixed.onnx", "--target", "host.toml", "--data", "data.npz", "-o", "build")
-    assert re.search(r"^on the host +\d+% \(2 of \d+\) of nodes", summary, re.M)
+    assert re.search(r"^on the host +\d+% \(6 of \d+\) of nodes", summary, re.M)
+    assert re.search(r"^ +PRelu_2.*: relu, since it saves crossings$", summary, re.M)
+    assert re.search(r"^ +to host, behind Conv_0.*: batchnormalization1 f32\[N,6,6,4\], 576 bytes$", summary, re.M)
     assert re.search(r"^ +PRelu_2.*: mul, since the target has no op 'mul'$", summary, re.M)
     assert re.search(r"^ +Tanh_5: tanh, since the target has no op 'tanh'$", summary, re.M)
 

@@ -153,7 +153,7 @@ def test_float_programs_and_simulations_are_measured() -> None:
 
 def test_options_that_do_not_go_together(build: str) -> None:
     value = ("inspect", build, "--value", "relu1")
-    refuse("inspect", build, "--json", naming=("--json belongs to --value",))
+    refuse("inspect", build, "--json", naming=("--json belongs to --value or --accumulators",))
     refuse(*value, "--text", naming=("--value does not go with --text",))
     refuse(*value, "--html", "page.html", naming=("--value does not go with --html",))
     refuse(*value, "--against", "model.onnx", naming=("--data X.npz",))

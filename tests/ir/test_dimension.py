@@ -107,10 +107,11 @@ def test_block_grids() -> None:
     assert block_grid((4, 6), (1, 3)) == (4, 2)
     assert block_grid((N, 6), (N, 2)) == (1, 3)
     assert channel_blocks((N, 4, 6), 1) == (N, 1, 6)
-    for blocks in ((1,), (3, 1), (0, 1), (N, 1)):
+    assert block_grid((4, 6), (3, 5)) == (2, 2)
+    for blocks in ((1,), (5, 1), (0, 1), (N, 1)):
         with pytest.raises(ValueError, match="block"):
             block_grid((4, 6), blocks)
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="does not fit"):
         block_grid((N, 6), (1, 6))
 
 
@@ -118,5 +119,12 @@ def test_spread_blocks_repeats_each_block() -> None:
     grid = np.array([[1, 2], [3, 4]])
     np.testing.assert_array_equal(spread_blocks(grid, (2, 4)), [[1, 1, 2, 2], [3, 3, 4, 4]])
     np.testing.assert_array_equal(spread_blocks(np.array(7), (2, 4)), 7)
+
+
+def test_spread_blocks_cuts_the_last_block() -> None:
+    """Two blocks of 3 on 5 values are not two halves."""
+    grid = np.array([[1, 2], [3, 4]])
+    np.testing.assert_array_equal(spread_blocks(grid, (2, 5), (1, 3)), [[1, 1, 1, 2, 2], [3, 3, 3, 4, 4]])
+    np.testing.assert_array_equal(spread_blocks(grid, (5, 2), (4, 1))[:, 0], [1, 1, 1, 1, 3])
     column = spread_blocks(np.array([[1], [2]]), (2, 4))
     np.testing.assert_array_equal(np.broadcast_to(column, (2, 4)), [[1] * 4, [2] * 4])

@@ -35,8 +35,8 @@ MALFORMED = {
     "zero point too large": (
         ONE + "relu %x -> q<i8, 1.0:9" + "9" * 30 + ">[1]\n  return %0\n}", 3, 19, "malformed type"
     ),
-    "blocks do not divide": (
-        ONE + "relu %x -> q<i8, blocks=[3], scale=[1.0]>[4]\n  return %0\n}", 3, None, "does not divide"
+    "blocks too long": (
+        ONE + "relu %x -> q<i8, blocks=[5], scale=[1.0]>[4]\n  return %0\n}", 3, None, "does not fit"
     ),
     "unknown attribute": (ONE + "relu %x {alpha = 1} -> f32[N,4]\n  return %0\n}", 3, None, "no attribute 'alpha'"),
     "missing attribute": (ONE + "concat %x -> f32[N,4]\n  return %0\n}", 3, None, "axis"),

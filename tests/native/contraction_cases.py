@@ -9,7 +9,8 @@ from op_writer import Illegal, OpWriter, per_channel
 
 from qcompiler.ir import Affine, Arithmetic, ConstantArray, Scalar, Value
 from qcompiler.ir.dimension import Dim
-from qcompiler.ir.scalar import I8, I16, I32, U8
+from qcompiler.ir.scalar import I8, I16, I32, I64, U8, U16
+from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES, LARGEST_SLOPE
 from qcompiler.ops.binary import Add, Maximum, Mul, Sub
 from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction, Conv2D, ConvTranspose2D, Matmul
@@ -36,15 +37,23 @@ def contraction(w: OpWriter, op: Contraction, x: Value, weights: Value) -> Value
     """The sums, with or without bias."""
     types = [x.type, weights.type]
     shape = op.infer_shapes(types)[0]
-    elem = op.accumulator(types, shape, I32)
+    storage = sum_storage(w, x, weights)
+    elem = op.accumulator(types, shape, storage)
     bias = []
     if w.maybe(3):
-        of_bias = op.accumulator(types, shape, I32, of_bias=True)
+        of_bias = op.accumulator(types, shape, storage, of_bias=True)
         channels = weights.type.shape[op.weight_channel_axis(weights.type.rank)]
         assert isinstance(channels, int)
-        most = int(w.pick(100, 100_000, 1 << 30))
-        bias = [w.constant(of_bias, (channels,), w.rng.integers(-most, most, channels).astype(np.int32))]
+        most = int(w.pick(100, 100_000, 1 << 30, 1 << (40 if storage is I64 else 30)))
+        bias = [w.constant(of_bias, (channels,), w.rng.integers(-most, most, channels).astype(storage.dtype))]
     return w.make(op, x, weights, *bias, elem=elem)
+
+
+def sum_storage(w: OpWriter, *operands: Value) -> Scalar:
+    """The format of sums of products: 64 bits where two operands of 16 meet, either where one does."""
+    wide = sum(v.type.storage.bits > 8 for v in operands)
+    found: Scalar = (I32, w.pick(I32, I64, I64), I64)[wide]
+    return found
 
 
 def filled(w: OpWriter, sums: Value, storage: Scalar | None = None) -> Value:
@@ -54,7 +63,7 @@ def filled(w: OpWriter, sums: Value, storage: Scalar | None = None) -> Value:
     assert node is not None
     weights = constant_value(node.operands[1])
     terms = 1 if weights is None else max(weights.size // weights.shape[0], 1)
-    spread = float(np.sqrt(terms)) * 70 * 70
+    spread = float(np.sqrt(terms)) * 70 * 70 * 2.0 ** (node.operands[0].type.storage.bits - 8)
     storage = storage or w.storage()
     target = (storage.maximum - storage.minimum) / 2
     factor = float(2.0 ** np.round(np.log2(spread / target)) * w.pick(0.5, 1.0, 1.0, 2.0, w.rng.uniform(0.3, 3.0)))
@@ -70,7 +79,7 @@ def tail(w: OpWriter, y: Value) -> Value:
         if kind == 0:
             low = int(w.rng.integers(elem.qmin, elem.qmax + 1))
             y = w.make(Clamp(low, int(w.rng.integers(low, elem.qmax + 1))), y)
-        elif kind == 1 and elem.storage.bits <= 8:
+        elif kind == 1:
             y = table(w, y)
         elif kind == 2:
             y = w.make(w.pick(Maximum(), Maximum()), *w.shuffled(y, w.input(y.type.shape, elem)))
@@ -105,10 +114,14 @@ def binary(w: OpWriter, a: Value, b: Value) -> Value:
 
 
 def table(w: OpWriter, x: Value) -> Value:
-    """Any function of 8-bit numbers."""
-    elem = w.activation(w.pick(I8, U8, I16))
-    entries = w.rng.integers(elem.qmin, elem.qmax, 256, endpoint=True).astype(elem.storage.dtype)
-    return w.make(LookupTable(ConstantArray(entries)), x, elem=elem)
+    """Any function of 8-bit numbers, or of 16-bit numbers; neighbours of these are as far apart as they may be at times."""
+    elem = w.activation(w.pick(I8, U8, I16, U16))
+    wide = x.type.storage.bits == 16
+    entries = w.rng.integers(elem.qmin, elem.qmax, INTERPOLATED_ENTRIES if wide else 256, endpoint=True)
+    if wide:
+        low = int(w.rng.integers(elem.qmin, elem.qmax, endpoint=True))
+        entries = np.clip(entries, low, low + LARGEST_SLOPE)
+    return w.make(LookupTable(ConstantArray(entries.astype(elem.storage.dtype))), x, elem=elem)
 
 
 def finished(w: OpWriter, sums: Value) -> Value:
@@ -193,7 +206,7 @@ def dynamic_matmul(w: OpWriter) -> Value:
     x, y = (w.input(shape, w.activation(w.storage())) for shape in both)
     types = [x.type, y.type]
     shape = op.infer_shapes(types)[0]
-    return finished(w, w.make(op, x, y, elem=op.accumulator(types, shape, I32)))
+    return finished(w, w.make(op, x, y, elem=op.accumulator(types, shape, sum_storage(w, x, y))))
 
 
 def fused_kernel(w: OpWriter) -> Value:
@@ -208,12 +221,13 @@ def fused_kernel(w: OpWriter) -> Value:
         shape = (outputs, inside) if op.transpose_b else (inside, outputs)
     weights = weights_of(w, op, shape)
     types = [x.type, weights.type]
-    of_bias = op.accumulator(types, op.infer_shapes(types)[0], I32, of_bias=True)
-    bias = w.constant(of_bias, (outputs,), w.rng.integers(-9000, 9000, outputs).astype(np.int32))
+    storage = sum_storage(w, x, weights)
+    of_bias = op.accumulator(types, op.infer_shapes(types)[0], storage, of_bias=True)
+    bias = w.constant(of_bias, (outputs,), w.rng.integers(-9000, 9000, outputs).astype(storage.dtype))
 
     def body(inner: OpWriter, operands: list[Value]) -> Value:
-        elem = op.accumulator(types, op.infer_shapes(types)[0], I32)
-        y = inner.requantize(inner.make(op, *operands, elem=elem), inner.pick("double", "float-rne", "single"))
+        elem = op.accumulator(types, op.infer_shapes(types)[0], storage)
+        y = inner.requantize(inner.make(op, *operands, elem=elem), inner.pick("double", "float-rne", "single", "i64"))
         kept = affine(y.type)
         return inner.make(Clamp(kept.qmin, (kept.qmin + kept.qmax) // 2), y) if inner.maybe() else y
 

@@ -11,7 +11,8 @@ from op_writer import FORMS, SHARED_FORMS, OpWriter, per_channel
 
 from qcompiler.ir import Affine, Arithmetic, Value
 from qcompiler.ir.dimension import Dim
-from qcompiler.ir.scalar import F32, I8, I16, I32, U8
+from qcompiler.ir.scalar import F32, I8, I16, I32, U8, U16
+from qcompiler.numerics.rounding import REAL_ROUNDINGS, SHIFT_ROUNDINGS
 from qcompiler.ops.binary import Add, Maximum, Minimum, Mul, Sub
 from qcompiler.ops.quantization import Clamp, Dequantize, Quantize
 from qcompiler.ops.quantized import affine
@@ -52,7 +53,9 @@ def every_sum_and_product(w: OpWriter) -> list[Value]:
     for op in (Add(), Sub(), Mul()):
         name = "mul" if isinstance(op, Mul) else "add"
         rounded = [Arithmetic.parse(f"litert-{name}{{rounding={form}}}") for form in SHARED_FORMS]
-        found += [w.retried(partial(_tied, w, op, c)) for c in (Arithmetic(f"onnxruntime-{name}"), *rounded)]
+        shifted = [Arithmetic.parse(f"shift-{name}{{rounding={rounding}}}") for rounding in SHIFT_ROUNDINGS]
+        citations = (Arithmetic(f"onnxruntime-{name}"), *rounded, *shifted)
+        found += [w.retried(partial(_tied, w, op, citation)) for citation in citations]
     return found
 
 
@@ -95,7 +98,7 @@ def selection(w: OpWriter) -> Value:
 def quantized(w: OpWriter) -> Value:
     """Real numbers to integers of every format, with one scale or a scale for each channel."""
     shape = any_shape(w)
-    citation = w.pick(Arithmetic.parse("affine{rounding=half-away}"), Arithmetic.parse("affine{rounding=half-even}"))
+    citation = w.pick(*(Arithmetic.parse(f"affine{{rounding={rounding}}}") for rounding in REAL_ROUNDINGS))
     x = w.input(shape, F32)
     elem = w.activation(w.pick(I8, U8, I16, I32)) if w.maybe(4) else w.activation()
     last = shape[-1]
@@ -124,7 +127,7 @@ def clamped(w: OpWriter) -> Value:
 
 
 def looked_up(w: OpWriter) -> Value:
-    return table(w, w.input(any_shape(w), w.activation(w.pick(I8, U8))))
+    return table(w, w.input(any_shape(w), w.activation(w.pick(I8, U8, I16, U16))))
 
 
 def chain(w: OpWriter) -> list[Value]:

@@ -14,8 +14,7 @@ from qcompiler.analysis.requantization import requantize_constants
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Arithmetic, Builder, ConstantArray, Constants, Graph, Op, Scalar, TensorType, Value
 from qcompiler.ir.dimension import Dim, SymbolicDim, bind_dim
-from qcompiler.ir.scalar import I8, I16, U8
-from qcompiler.numerics.fixed_point import INT32_MAX
+from qcompiler.ir.scalar import I8, I16, U8, U16
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.fused import Fused
@@ -75,7 +74,7 @@ class OpWriter:
 
     def storage(self, wide: bool = True) -> Scalar:
         """The format of an activation."""
-        found: Scalar = self.pick(I8, I8, U8, U8, I16) if wide else self.pick(I8, U8)
+        found: Scalar = self.pick(I8, I8, I8, U8, U8, U8, I16, I16, U16) if wide else self.pick(I8, U8)
         return found
 
     def activation(self, storage: Scalar | None = None, scale: Any = None) -> Affine:
@@ -163,7 +162,7 @@ class OpWriter:
             types = [v.type for v in operands], [v.type for v in node.results]
             if any(bound > limit for _, bound, limit in op.intermediates(*types)):
                 raise Illegal
-        if isinstance(op, Contraction) and accumulator_bounds(node).max(initial=0) > INT32_MAX:
+        if isinstance(op, Contraction) and accumulator_bounds(node).max(initial=0) > node.result.type.storage.maximum:
             raise Illegal
         return node.results
 

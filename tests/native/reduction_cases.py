@@ -11,12 +11,17 @@ from elementwise_cases import any_shape
 from op_writer import SHARED_FORMS, OpWriter
 
 from qcompiler.ir import Affine, Arithmetic, Value
-from qcompiler.ir.scalar import I8, U8
+from qcompiler.ir.scalar import I8, I16, U8, U16
+from qcompiler.numerics.rounding import DIVISION_ROUNDINGS
 from qcompiler.ops.normalization import Softmax
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
 from qcompiler.ops.quantization import Dequantize
 from qcompiler.ops.quantized import affine
 from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceMin, ReduceSum
+
+
+TIES = tuple(DIVISION_ROUNDINGS)
+"""Roundings of divisions by whole numbers."""
 
 
 def pool(w: OpWriter) -> Value:
@@ -34,7 +39,8 @@ def pool(w: OpWriter) -> Value:
             dilations = (1, 1)
         op = MaxPool2D(kernel, strides, dilations, pads, "NHWC")  # type: ignore[arg-type]
         return tail(w, w.make(op, x))
-    op = AveragePool2D(kernel, strides, pads, "NHWC", Arithmetic("average-half-away"))  # type: ignore[arg-type]
+    citation = w.pick(Arithmetic("average-half-away"), *(Arithmetic.parse(f"average{{rounding={r}}}") for r in TIES))
+    op = AveragePool2D(kernel, strides, pads, "NHWC", citation)  # type: ignore[arg-type]
     return tail(w, w.make(op, x))
 
 
@@ -58,8 +64,11 @@ def summed(w: OpWriter) -> Value:
 def every_mean_and_sum(w: OpWriter) -> list[Value]:
     """Each form of rounding, on scales whose ratios are powers of two: many results are ties."""
     found = []
-    for op, name in ((Mean((1,)), "litert-mean"), (ReduceSum((1,)), "litert-sum")):
-        found += [w.retried(partial(_tied, w, op, Arithmetic.parse(f"{name}{{rounding={f}}}"))) for f in SHARED_FORMS]
+    for op, name, roundings in (
+        (Mean((1,)), "litert-mean", SHARED_FORMS), (ReduceSum((1,)), "litert-sum", SHARED_FORMS),
+        (Mean((1,)), "shift-mean", TIES), (ReduceSum((1,)), "shift-sum", TIES),
+    ):
+        found += [w.retried(partial(_tied, w, op, Arithmetic.parse(f"{name}{{rounding={r}}}"))) for r in roundings]
     return found
 
 
@@ -96,9 +105,17 @@ def softmax(w: OpWriter) -> Value:
     return w.make(Dequantize(), y) if w.maybe() else y
 
 
+def table_softmax(w: OpWriter) -> Value:
+    """The same of 16-bit numbers, for results of both widths."""
+    shape = any_shape(w, int(w.rng.integers(2, 5)))
+    source = w.activation(w.pick(I16, U16), np.float32(2.0 ** w.rng.uniform(-16, -3)))
+    elem = w.pick(Affine.per_tensor(I16, np.float32(2.0**-15), 0), Affine.per_tensor(U16, np.float32(2.0**-16), 0))
+    return w.cite(Softmax(-1), Arithmetic("table-softmax"), [w.input(shape, source)], elem)
+
+
 def _axes(w: OpWriter, rank: int) -> tuple[int, ...]:
     found = tuple(axis for axis in range(1, rank) if w.maybe())
     return found or (int(w.rng.integers(1, rank)),)
 
 
-CASES = (pool, pool, pool, summed, summed, extreme, largest_index, softmax)
+CASES = (pool, pool, pool, summed, summed, extreme, largest_index, softmax, table_softmax)

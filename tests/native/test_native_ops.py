@@ -118,6 +118,8 @@ def test_no_arithmetic_is_missing() -> None:
         ("add", "litert-add"), ("sub", "litert-add"), ("mul", "litert-mul"), ("add", "onnxruntime-add"),
         ("sub", "onnxruntime-add"), ("mul", "onnxruntime-mul"), ("quantize", "affine"), ("mean", "litert-mean"),
         ("reduce_sum", "litert-sum"), ("average_pool2d", "average-half-away"), ("softmax", "gemmlowp-softmax"),
+        ("softmax", "table-softmax"), ("add", "shift-add"), ("sub", "shift-add"), ("mul", "shift-mul"),
+        ("mean", "shift-mean"), ("reduce_sum", "shift-sum"), ("average_pool2d", "average"),
         ("resize", "litert-resize-bilinear"),
     }
 
@@ -131,5 +133,5 @@ def test_no_op_is_missing() -> None:
             for case in cases.CASES:
                 w.add_case(case)
             drawn |= {node.op.name for node in walk(w.graph)}
-    for target in ("tpu-int8", "cpu-int8"):
+    for target in ("tpu-int8", "tpu-int16x8", "cpu-int8"):
         assert set(load_target(target).descriptor.ops) <= drawn

@@ -21,7 +21,7 @@ from qcompiler.ir.scalar import BF16, F32, I8, I16, I32, I64, U8, U16
 from qcompiler.ir.types import channel_blocks
 from qcompiler.numerics import Quantization
 from qcompiler.numerics.fused_multiply_add import fused_multiply_add
-from qcompiler.numerics.rounding import SHIFT_ROUNDINGS
+from qcompiler.numerics.rounding import DIVISION_ROUNDINGS, REAL_ROUNDINGS, SHIFT_ROUNDINGS
 from qcompiler.ops.binary import Add, BinaryArithmeticOp, Maximum, Minimum, Mul, Sub
 from qcompiler.ops.pooling import AveragePool2D
 from qcompiler.ops.quantization import Cast, Clamp, Dequantize, Quantize, Requantize
@@ -162,6 +162,13 @@ def test_binary_arithmetic_on_all_pairs(op: str, name: str, isa: InstructionSet)
         assert_equal_results(run(native), run(native.rule))
 
 
+@pytest.mark.parametrize("rounding", SHIFT_ROUNDINGS)
+@pytest.mark.parametrize(("op", "name"), [("add", "shift-add"), ("sub", "shift-add"), ("mul", "shift-mul")])
+def test_shifted_arithmetic_with_every_rounding(op: str, name: str, rounding: str, isa: InstructionSet) -> None:
+    native = NativeBinary((op, name, {"rounding": rounding}), isa)
+    assert_equal_results(SEEDS[op, name](native), SEEDS[op, name](native.rule))
+
+
 @pytest.mark.parametrize("form", sorted({name for op, name in numerics.ARITHMETIC if op == "requantize"}))
 @pytest.mark.parametrize(("op", "name"), [("add", "litert-add"), ("mul", "litert-mul")])
 def test_binary_arithmetic_with_every_form(op: str, name: str, form: str, isa: InstructionSet) -> None:
@@ -177,14 +184,27 @@ def test_reductions_on_their_seeds(op: str, name: str, form: str, isa: Instructi
     assert_equal_results(SEEDS[op, name](native), SEEDS[op, name](native.rule))
 
 
-def test_averages_on_their_seeds(isa_and_width: tuple[InstructionSet, bool]) -> None:
+@pytest.mark.parametrize("rounding", DIVISION_ROUNDINGS)
+@pytest.mark.parametrize(("op", "name"), [("mean", "shift-mean"), ("reduce_sum", "shift-sum")])
+def test_divided_sums_on_their_seeds(op: str, name: str, rounding: str, isa: InstructionSet) -> None:
+    native = NativeReduction((op, name, {"rounding": rounding}), isa)
+    assert_equal_results(SEEDS[op, name](native), SEEDS[op, name](native.rule))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("average-half-away", {}), *(("average", {"rounding": rounding}) for rounding in DIVISION_ROUNDINGS)],
+)
+def test_averages_on_their_seeds(
+    name: str, parameters: dict[str, str], isa_and_width: tuple[InstructionSet, bool]
+) -> None:
     isa, scalar = isa_and_width
-    native = NativeAverage(("average_pool2d", "average-half-away", {}), isa, scalar)
-    run = SEEDS["average_pool2d", "average-half-away"]
+    native = NativeAverage(("average_pool2d", name, parameters), isa, scalar)
+    run = SEEDS["average_pool2d", name]
     assert_equal_results(run(native), run(native.rule))
 
 
-@pytest.mark.parametrize("rounding", ["half-away", "half-even"])
+@pytest.mark.parametrize("rounding", REAL_ROUNDINGS)
 def test_quantize_on_its_seeds(rounding: str, isa_and_width: tuple[InstructionSet, bool]) -> None:
     isa, scalar = isa_and_width
     native = NativeQuantize(("quantize", "affine", {"rounding": rounding}), isa, scalar)
@@ -282,7 +302,7 @@ def test_binary_arithmetic_with_any_scales_and_zero_points(op: str, name: str, i
     a, b = (rng.integers(0, 256, 3000).astype(np.uint8) for _ in range(2))
     for _ in range(20):
         zero_points = rng.choice([0, 255, int(rng.integers(256))], 3)
-        scales = np.exp(rng.uniform(-5, 0, 3))
+        scales = np.exp2(rng.integers(-7, 0, 3)) if name.startswith("shift") else np.exp(rng.uniform(-5, 0, 3))
         elems = [Affine.per_tensor(U8, s, int(z)) for s, z in zip(scales, zero_points, strict=True)]
         types = [TensorType(a.shape, e) for e in elems[:2]]
         cited = BINARY[op]()

@@ -113,6 +113,11 @@ def resize_results(rule: Any) -> Results:
 FLOAT_TRIPLES = [(0.5, 0.25, 1.0), (0.03, 0.11, 0.04), (0.17 * 7 / 8, 0.17 / 8, 0.17), (0.11 * 3 / 8, 0.11, 0.11)]
 
 
+# Ties; operands so far apart that the finer one is rounded first; saturation. LiteRT's sum rounds them the same way
+# unless its second stage, away from zero, meets a negative tie.
+POWERS = [(1.0, 1.0, 2.0), (0.5, 0.25, 1.0), (2.0**17, 1.0, 2.0**14), (1.0, 1.0, 0.5)]
+
+
 SEEDS: dict[tuple[str, str], Callable[[Any], Results]] = {
     **{
         ("requantize", name): requantize_results
@@ -128,7 +133,13 @@ SEEDS: dict[tuple[str, str], Callable[[Any], Results]] = {
     ("add", "onnxruntime-add"): binary_results(FLOAT_TRIPLES),
     ("sub", "onnxruntime-add"): binary_results(FLOAT_TRIPLES),
     ("mul", "onnxruntime-mul"): binary_results([(0.5, 0.5, 1.0), (0.25, 0.25, 1.0), (0.1, 0.07, 0.3), (1.0, 1.0, 4.0)]),
+    ("add", "shift-add"): binary_results(POWERS),
+    ("sub", "shift-add"): binary_results(POWERS),
+    ("mul", "shift-mul"): binary_results([(0.5, 0.5, 1.0), (0.25, 0.25, 1.0), (1.0, 1.0, 4.0)]),
     ("average_pool2d", "average-half-away"): average_results,
+    ("average_pool2d", "average"): average_results,
+    ("mean", "shift-mean"): reduction_results,
+    ("reduce_sum", "shift-sum"): reduction_results,
     ("mean", "litert-mean"): reduction_results,
     ("reduce_sum", "litert-sum"): reduction_results,
     ("quantize", "affine"): quantize_results,

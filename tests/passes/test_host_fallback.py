@@ -1,4 +1,4 @@
-"""What a target with ``fallback = "host"`` lacks stays a float op; everything else is proved as on any target."""
+"""What a target with ``fallback = "host"`` lacks stays a float op, and so does what moves to it to save crossings."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_models_on_poorer_targets(name: str) -> None:
         prove(clone(program.graph), target)
         assert parse(*print_with_constants(program.graph)) == program.graph
         for node in program.graph.nodes:
-            assert not is_host_node(node) or target.row_for(node.op) is None
+            assert not is_host_node(node) or node.on_host
         for key, found in program.run(feeds).items():
             if found.dtype.kind == "f":
                 assert sqnr_db(expected[key], found) > min(25, sqnr_db(expected[key], whole[key]) - 4)
@@ -166,15 +166,19 @@ def test_a_value_that_host_and_target_use() -> None:
     x = p.input(N, 8)
     y = p(Matmul(), x, p.normal(8, 8), layer="target")
     a, b = p(Sigmoid(), x, layer="host x"), p(Sigmoid(), y, layer="host y")
-    graph = p.finish(p(Add(), p(Mul(), a, b), y), p(Tanh(), y, layer="host again"))
+    used = [p(Matmul(), v, p.normal(8, 3)) for v in (a, b, y)]
+    graph = p.finish(*used, p(Tanh(), y, layer="host again"))
     program = lower(graph, lacking("lut"), {"x": normal(16, 8)}).graph
     sources = {
         node.layer: node.operands[0].producer.op.name if node.operands[0].producer else "input"
         for node in program.nodes if is_host_node(node)
     }
     assert sources == {"host x": "input", "host y": "dequantize", "host again": "dequantize"}
-    assert op_names(program).count("dequantize") == 2
+    # One for the host, one for each output of the target; y crosses once, however many use it.
+    assert op_names(program).count("dequantize") == 1 + 3
     assert op_names(program).count("quantize") == 3
+    directions = [c["direction"] for c in lower(graph, lacking("lut"), {"x": normal(16, 8)}).figures["crossings"]]
+    assert sorted(directions) == ["to host", "to target", "to target"]
 
 
 def test_host_results_are_returned_as_they_are() -> None:
@@ -191,9 +195,10 @@ def test_host_results_are_returned_as_they_are() -> None:
 def test_constants_of_the_host_stay_real() -> None:
     """A constant that both use is quantized for the target alone."""
     p = FloatProgram()
-    c = p.normal(4)
-    graph = p.finish(p(Mul(), p(Add(), p(Mul(), p.input(N, 4), c), c, layer="host"), c))
-    program = lower(graph, lacking("add"), {"x": normal(9, 4)}).graph
+    c = p.normal(4, 4)
+    before = p(Matmul(), p(Mul(), p.input(4, 4), c), c)
+    graph = p.finish(p(Mul(), p(Matmul(), p(Add(), before, c, layer="host"), c), c))
+    program = lower(graph, lacking("add"), {"x": normal(4, 4)}).graph
     host = only(program, "add")
     (known,) = [array for v in host.operands if (array := constant_value(v)) is not None]
     assert (known == constant_value(c)).all()
@@ -234,7 +239,7 @@ def test_ties_do_not_reach_through_the_host() -> None:
 
 
 def test_plain_integers_on_the_host() -> None:
-    """A one-hot of indices: equal and cast run on the host, the move of integers before them does not count."""
+    """A one-hot of indices: equal and cast run on the host, and so does the move of integers before them."""
     graph = Graph("one_hot")
     build = Builder(graph, loc=("indices",))
     x = graph.add_input("x", TensorType((N, 2), I32))
@@ -245,8 +250,13 @@ def test_plain_integers_on_the_host() -> None:
     graph.set_outputs([("y", build(Matmul(), hot, weights, loc=("embed",)))])
     feeds = {"x": np.array([[0, 3], [2, 1], [1, 1]], np.int32)}
     program = lower(graph, CPU, feeds)
-    assert [entry["op"] for entry in program.figures["host"]] == ["equal", "cast"]
-    assert program.coverage.host_nodes == 2
+    assert [(entry["op"], entry["moved"]) for entry in program.figures["host"]] == [
+        ("reshape", True), ("equal", False), ("cast", False),
+    ]
+    assert program.coverage.host_nodes == 3
+    assert [(c["layer"], c["direction"], c["bytes"]) for c in program.figures["crossings"]] == [
+        ("cast", "to target", 2 * 4 * 4),
+    ]
     assert op_names(program.graph) == ["reshape", "equal", "cast", "quantize", "fused", "dequantize"]
     assert sqnr_db(reference.run(graph, feeds)["y"], program.run(feeds)["y"]) > 35
 
@@ -311,5 +321,40 @@ def test_host_ops_are_refused_where_there_is_no_host() -> None:
     prove(clone(program), lacking("lut", "clamp"))
     with pytest.raises(QCompilerError, match="layer 'gate': sigmoid is not legal"):
         prove(clone(program), lacking("lut", "clamp", fallback="error"))
+    # Beside what it must run, the host may run what the target has; alone it may not.
+    prove(clone(program), lacking("lut"))
     with pytest.raises(QCompilerError, match="layer 'gate': sigmoid is not legal"):
-        prove(clone(program), lacking("clamp"))
+        prove(clone(program), CPU)
+
+
+def test_a_float_op_that_the_target_has_is_refused_without_the_mark() -> None:
+    graph, feeds = crossing()
+    moved = lower(graph, lacking("lut", "clamp"), feeds).graph
+    only(moved, "relu").on_host = False
+    prove(clone(moved), lacking("lut", "clamp"))
+    with pytest.raises(QCompilerError, match="layer 'limit': relu is not legal"):
+        prove(moved, lacking("lut"))
+
+
+def test_contractions_are_refused_on_the_host_whatever_they_are_marked() -> None:
+    graph, feeds = crossing()
+    program = lower(graph, lacking("lut", "clamp", "matmul"), feeds).graph
+    assert all(n.on_host for n in program.nodes if not isinstance(n.op, Constant))
+    with pytest.raises(QCompilerError, match="layer '(first|second)': matmul is not legal"):
+        prove(program, lacking("lut", "clamp"))
+
+
+def test_what_the_target_has_moves_where_that_saves_crossings() -> None:
+    """sigmoid, add, tanh: with add on the host one value goes there and one comes back, in place of two each."""
+    p = FloatProgram()
+    x = p(Matmul(), p.input(N, 8), p.normal(8, 8), layer="first")
+    h = p(Tanh(), p(Add(), p(Sigmoid(), x, layer="gate"), x, layer="sum"), layer="limit")
+    graph = p.finish(p(Matmul(), h, p.normal(8, 4), layer="second"))
+    program = lower(graph, lacking("lut"), {"x": normal(16, 8)})
+    assert [(e["layer"], e["moved"]) for e in program.figures["host"]] == [
+        ("gate", False), ("sum", True), ("limit", False),
+    ]
+    assert [(c["layer"], c["direction"], c["bytes"]) for c in program.figures["crossings"]] == [
+        ("first", "to host", 32), ("limit", "to target", 32),
+    ]
+    assert program.coverage.host_macs == 0

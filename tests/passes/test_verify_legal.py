@@ -349,17 +349,20 @@ LARGEST = 2**31 - 1
 @pytest.mark.parametrize("sign", [1, -1])
 def test_accumulators_that_can_overflow_are_refused(zero_point: int, sign: int) -> None:
     """At the limit it is legal, one beyond it is not."""
-    reach = max(127 - zero_point, zero_point + 128)
-    bias = LARGEST - 1000 * 127 * reach
-    prove(product(1000, 127, sign * bias, zero_point))
+    reach, direction = max((127 - zero_point, 1), (zero_point + 128, -1))
+    weight, products = 127 * sign * direction, 1000 * 127 * reach
+    prove(product(1000, weight, sign * (LARGEST - products), zero_point))
+    # The requantize takes no -2**31, which the accumulator would hold.
+    beyond = LARGEST + 1 if sign > 0 else LARGEST + 2
     with pytest.raises(QCompilerError, match="layer 'fc'") as caught:
-        prove(product(1000, 127, sign * (bias + 1), zero_point))
+        prove(product(1000, weight, sign * (beyond - products), zero_point))
     assert "32 bits" in str(caught.value.expected)
-    assert f"{LARGEST + 1}" in str(caught.value.found)
+    assert f"{sign * beyond}" in str(caught.value.found)
+    assert "1 bits too many" in str(caught.value.found)
 
 
 def test_accumulator_bounds_are_reached() -> None:
-    """The bound is the largest magnitude: some input reaches it, and none exceeds it."""
+    """The bound is the largest magnitude: some partial sum reaches it, and none exceeds it."""
     rng = np.random.default_rng(5)
     for zero_point in (-128, -3, 127):
         graph = product(9, 1, 77, zero_point)
@@ -370,12 +373,9 @@ def test_accumulator_bounds_are_reached() -> None:
         constant.set_op(Constant(ConstantArray(weights)))
         bound = int(accumulator_bounds(node).max())
         extremes = [np.where(weights[:, 0] > 0, high, low) - zero_point for high, low in ((127, -128), (-128, 127))]
-        reached = max(abs(int(np.int64(q) @ weights[:, 0].astype(np.int64)) + 77) for q in extremes)
-        largest = int(np.abs(weights.astype(np.int64)).sum()) * max(127 - zero_point, zero_point + 128) + 77
-        assert bound == largest
-        assert reached <= bound
-        # Real zero is representable, so terms of one sign can be left out: the positive ones alone come close.
-        assert 4 * reached >= bound
+        most, least = (int(np.int64(q) @ weights[:, 0].astype(np.int64)) for q in extremes)
+        # The least sum is reached before the bias is added.
+        assert bound == max(most + 77, -least)
 
 
 def with_accumulator(**changes: object) -> Target:
@@ -396,8 +396,26 @@ def test_narrow_accumulators() -> None:
     prove(graph, with_accumulator(bits=25))
 
 
-def test_overflow_may_be_allowed() -> None:
-    prove(product(1000, 127, 0, 0), with_accumulator(bits=20, overflow="wrap"))
+@pytest.mark.parametrize("overflow", ["forbidden", "saturate", "wrap"])
+def test_whatever_happens_on_overflow_there_is_none(overflow: str) -> None:
+    with pytest.raises(QCompilerError, match="layer 'fc'") as caught:
+        prove(product(1000, 127, 0, 0), with_accumulator(bits=24, overflow=overflow))
+    assert "1 bits too many" in str(caught.value.found)
+    prove(product(1000, 127, 0, 0), with_accumulator(bits=25, overflow=overflow))
+
+
+def test_an_accumulator_that_wraps_has_to_hold_the_whole_sum_alone() -> None:
+    """Products of 26 bits, and a bias that takes half of their range away."""
+    products = 1000 * 127 * 255
+    assert 2**24 < products < 2**25
+    shifted = product(1000, 127, -products // 2, -128)
+    for overflow, legal in (("wrap", True), ("saturate", False)):
+        target = with_accumulator(bits=25, overflow=overflow)
+        if legal:
+            prove(shifted, target)
+        else:
+            with pytest.raises(QCompilerError, match="result would depend on the order of summation"):
+                prove(shifted, target)
 
 
 def test_a_float_program_is_not_legal() -> None:

@@ -83,7 +83,7 @@ BROKEN: dict[str, tuple[tuple[str, str], str]] = {
         ('storage = "f32"', 'storage = "f32", guard = 0'), "types.real: 'guard' belongs to types of kind 'block'"
     ),
     "blocks of a scalar": (
-        ('storage = "f32"', 'storage = "f32", blocks = 4'), "blocks of a number of values, or of an element"
+        ('storage = "f32"', 'storage = "f32", blocks = 4'), "types.real: a type of kind 'scalar' has no blocks"
     ),
     "storage of a block": (
         x('mantissa = 8, storage = "i8"'), "line 13: types.x: 'storage' belongs to types of kind 'affine'"

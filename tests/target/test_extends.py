@@ -58,7 +58,7 @@ def test_entries_hold_where_the_file_has_none(tmp_path: Path) -> None:
 def test_tables_are_merged_entry_by_entry(tmp_path: Path) -> None:
     """An entry replaces that of the base as a whole; lists are replaced, not joined."""
     child = CHILD + """
-decompositions = ["split-to-slices"]
+decompositions = ["divide-to-multiply"]
 [limits]
 max_rank = 5
 [types]
@@ -72,7 +72,7 @@ avg = { in = ["act"], out = "act" }
     child = child.replace('avg = { in = ["act"], out = "act" }\n', "")
     target = read_descriptor(write(tmp_path, child=child, base=BASE))
     descriptor = target.descriptor
-    assert descriptor.decompositions == ["split-to-slices"]
+    assert descriptor.decompositions == ["divide-to-multiply"]
     assert (descriptor.limits.max_rank, descriptor.limits.accumulator.bits) == (5, 24)
     assert descriptor.types["act"].storage == "u8"
     assert descriptor.types["acc"].storage == "i32"

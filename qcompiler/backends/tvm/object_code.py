@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tvm
@@ -15,6 +17,7 @@ from tvm.tirx import compilation_pipeline
 
 from qcompiler.backends.tvm.code_sources import source_digest
 from qcompiler.backends.tvm.host import host_architecture
+from qcompiler.backends.tvm.impossible_instructions import impossible_instructions, may_be_impossible
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Kernel
 
@@ -35,8 +38,26 @@ def symbol_of(kernel: Kernel, isa: InstructionSet) -> str:
 
 
 def compile_kernel(kernel: Kernel, isa: InstructionSet) -> bytes:
-    """A relocatable object file that holds the one function ``symbol_of(kernel, isa)``."""
-    library = _build(kernel, isa, symbol_of(kernel, isa))
+    """A relocatable object file that holds the one function ``symbol_of(kernel, isa)``.
+
+    Raises:
+        RuntimeError: LLVM encodes an instruction that does not exist; see ``impossible_instructions``.
+    """
+    found: list[str] = []
+    for options in ({}, _WITHOUT_MASKS):
+        library = _build(kernel, isa, symbol_of(kernel, isa), options)
+        code = _object_of(library)
+        found = impossible_instructions(library.inspect_source("asm")) if may_be_impossible(code) else []
+        if not found:
+            return code
+    raise RuntimeError(f"LLVM encodes an instruction that does not exist, in {kernel} for {isa.name}: {found[0]}")
+
+
+_WITHOUT_MASKS = {"cl-opt": ["-vectorize-slp:bool=false"]}
+"""Attributes of a target for which LLVM does not join the comparisons of single numbers into masks."""
+
+
+def _object_of(library: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path), "o")
@@ -49,10 +70,10 @@ def assembly(kernel: Kernel, isa: InstructionSet) -> str:
     return text
 
 
-def _build(kernel: Kernel, isa: InstructionSet, symbol: str) -> Any:
-    """TVM's module of one kernel's machine code."""
+def _build(kernel: Kernel, isa: InstructionSet, symbol: str, options: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """TVM's module of one kernel's machine code; ``options`` are further attributes of TVM's LLVM target."""
     _register_pipeline()
-    target = tvm.target.Target({"kind": "llvm", **isa.llvm_target})
+    target = tvm.target.Target({"kind": "llvm", **isa.llvm_target, **options})
     module = tvm.IRModule({symbol: kernel.prim_func(isa, symbol).with_attr("target", target)})
     return tvm.tirx.build(module, target=target, pipeline=PIPELINE)
 

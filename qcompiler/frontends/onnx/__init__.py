@@ -1,5 +1,5 @@
 """Imports float ONNX models."""
 
-from qcompiler.frontends.onnx.importer import import_model
+from qcompiler.frontends.onnx.importer import UnsupportedLayers, import_model
 
-__all__ = ["import_model"]
+__all__ = ["UnsupportedLayers", "import_model"]

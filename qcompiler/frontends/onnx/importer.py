@@ -107,11 +107,24 @@ def _output(environment: Environment, name: str) -> Value:
         raise QCompilerError(f"output {name!r} cannot be computed: {missing}", layer=user.name) from missing
 
 
-def _unsupported_error(unsupported: Sequence[tuple[Layer, str]]) -> QCompilerError:
+class UnsupportedLayers(QCompilerError):
+    """A model has layers that cannot be imported.
+
+    Attributes:
+        layers: of each its name, its operator, and why it cannot be.
+    """
+
+    def __init__(self, layers: Sequence[tuple[str, str, str]], problem: str, **details: str | None) -> None:
+        super().__init__(problem, **details)
+        self.layers = tuple(layers)
+
+
+def _unsupported_error(unsupported: Sequence[tuple[Layer, str]]) -> UnsupportedLayers:
     lines = [f"{layer.name!r} ({layer.op_type}): {reason}" for layer, reason in unsupported]
     count = f"{len(lines)} layers are" if len(lines) > 1 else "a layer is"
     kinds = sorted({layer.op_type for layer, _ in unsupported})
-    return QCompilerError(
+    return UnsupportedLayers(
+        [(layer.name, layer.op_type, reason) for layer, reason in unsupported],
         f"{count} not supported: {', '.join(kinds)}",
         layer=unsupported[0][0].name if len(lines) == 1 else None,
         found="".join(f"\n    {line}" for line in lines),

@@ -50,6 +50,7 @@ class BlockContraction(BlockForm):
         return (F32,) if isinstance(rule, Float32Sum) else (None,)
 
     def verify(self, op: Any, operands: Sequence[TensorType], results: Sequence[TensorType]) -> None:
+        require(not op.parts, "parts are for integers with scale and zero point")
         if isinstance(resolve(op, op.arithmetic), Float32Sum):
             require(len(operands) < 3 or operands[2].elem == F32, "a float32 sum takes a float32 bias")
             return

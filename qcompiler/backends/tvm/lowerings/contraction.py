@@ -19,15 +19,16 @@ from qcompiler.backends.tvm.kernels.contraction_weights import pack_constants
 from qcompiler.backends.tvm.kernels.depthwise import Depthwise
 from qcompiler.backends.tvm.kernels.direct_contraction import DirectConvolution, DirectMatmul
 from qcompiler.backends.tvm.kernels.epilogue import Epilogue
+from qcompiler.backends.tvm.lowerings.int16_contraction import lower_int16_contraction
 from qcompiler.backends.tvm.lowerings.table import lower_lookup
 from qcompiler.backends.tvm.lowerings.tail import call_with_steps, epilogue_of, lower_elementwise
 from qcompiler.backends.tvm.regions import Region
 from qcompiler.backends.tvm.tile_choices import with_best_tile
-from qcompiler.ir import Node
+from qcompiler.ir import Node, Value
 from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.scalar import I8, I32, U8
 from qcompiler.ops.constant import constant_value
-from qcompiler.ops.contraction import Conv2D, Conv2DBase, ConvTranspose2D, Matmul
+from qcompiler.ops.contraction import Contraction, Conv2D, Conv2DBase, ConvTranspose2D, Matmul
 from qcompiler.ops.quantized import affine
 
 Array = NDArray[Any]
@@ -40,6 +41,8 @@ def lower_contraction(region: Region, builder: ProgramBuilder) -> None:
     weights, epilogue = _fast_weights(root), epilogue_of(region)
     if weights is not None and epilogue is not None:
         _lower_fast(region, builder, weights, epilogue)
+        return
+    if lower_int16_contraction(region, builder):
         return
     storage = root.result.type.storage
     accumulator = (
@@ -60,14 +63,18 @@ def lower_contraction(region: Region, builder: ProgramBuilder) -> None:
 def _fast_weights(node: Node) -> Array | None:
     """Weights that the fast kernels take, ``[O, KH, KW, C / groups]``; None where they do not serve this node."""
     x, w = node.operands[0].type, node.operands[1].type
-    weights = constant_value(node.operands[1])
+    op, stored = node.op, constant_value(node.operands[1])
+    assert isinstance(op, Contraction)
     fits = (
-        weights is not None and weights.size and x.storage in (I8, U8) and w.storage == I8 and affine(w).symmetric
+        stored is not None and stored.size and x.storage in (I8, U8) and affine(w).symmetric
         and node.result.type.storage == I32 and (len(node.operands) < 3 or _bias(node) is not None)
     )
-    if not fits or weights is None:
+    if not fits or stored is None:
         return None
-    op = node.op
+    wide = op.integer_weights(w, stored)
+    weights = wide.astype(np.int8)
+    if (weights != wide).any():
+        return None
     if isinstance(op, Conv2D):
         return weights if op.layout == "NHWC" else None
     if isinstance(op, Matmul) and prod(weights.shape[:-2]) == 1:
@@ -120,11 +127,11 @@ def _lower_direct_convolution(node: Node, builder: ProgramBuilder, accumulator: 
     weights = constant_value(w)
     if weights is None:
         raise NoLowering("native code needs constant weights of a convolution", layer=node.layer)
-    centered = weights.astype(np.int64) - affine(w.type).zero_point_for(weights.shape)
+    centered = op.integer_weights(w.type, weights)
     last = op.layout == "NHWC"
     centered = centered if last else centered.transpose(0, 2, 3, 1)
     kernel_size = (centered.shape[1], centered.shape[2])
-    weight = next(d for d in ("int8", "int16", "int32") if np.abs(centered).max(initial=0) <= np.iinfo(d).max)
+    weight = _narrowest(centered)
     samples, *source = static_shape(x.type.shape)
     _, *target = static_shape(result.type.shape)
     storage = str(result.type.storage.dtype)
@@ -160,6 +167,7 @@ def _lower_direct_matmul(node: Node, builder: ProgramBuilder, accumulator: View,
     result = static_shape(node.result.type.shape)
     leading, (rows, columns) = result[:-2], result[-2:]
     storage = str(node.result.type.storage.dtype)
+    weights = _grouped_weights(op, w, builder) or builder.view(w)
     x_strides = _strides(static_shape(x.type.shape), leading)
     w_strides = _strides(static_shape(w.type.shape), leading)
     if not op.transpose_b:
@@ -167,14 +175,27 @@ def _lower_direct_matmul(node: Node, builder: ProgramBuilder, accumulator: View,
     kernel = DirectMatmul(
         leading, rows, columns, static_shape(x.type.shape)[-1], x_strides, w_strides,
         prod(static_shape(x.type.shape)), prod(static_shape(w.type.shape)), str(x.type.storage.dtype),
-        str(w.type.storage.dtype), storage,
+        weights.buffer.dtype, storage,
     )
     views = [
-        builder.view(x), builder.view(w), builder.constant(_number(affine(x.type).zero_point.array, storage)),
+        builder.view(x), weights, builder.constant(_number(affine(x.type).zero_point.array, storage)),
         builder.constant(_number(affine(w.type).zero_point.array.reshape(-1)[0], storage)),
         builder.constant(_bias_or_zero(node, columns)), accumulator,
     ]
     builder.call(kernel, views, label)
+
+
+def _grouped_weights(op: Matmul, w: Value, builder: ProgramBuilder) -> View | None:
+    """The integers that stand for weights in groups, each times its group's multiplier; None for other weights."""
+    stored = constant_value(w)
+    if op.group_multipliers is None or stored is None:
+        return None
+    weights = op.integer_weights(w.type, stored)
+    return builder.constant(weights.astype(_narrowest(weights)))
+
+
+def _narrowest(integers: NDArray[np.int64]) -> str:
+    return next(d for d in ("int8", "int16", "int32") if np.abs(integers).max(initial=0) <= np.iinfo(d).max)
 
 
 def _strides(shape: tuple[int, ...], leading: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from qcompiler.backends.tvm.kernels.pooling import MaxPool, SumPool, Windows
 from qcompiler.backends.tvm.kernels.reduction import ArgMax as ArgMaxKernel
 from qcompiler.backends.tvm.kernels.reduction import Reducer, Reduction
 from qcompiler.backends.tvm.kernels.softmax import GemmlowpSoftmaxRows, softmax_tables
+from qcompiler.backends.tvm.kernels.table_softmax import TableSoftmaxRows, exponential_of_each_distance
 from qcompiler.backends.tvm.lowerings.movement import dtype_of, shape_of
 from qcompiler.backends.tvm.lowerings.tail import call_with_steps, epilogue_of, layers
 from qcompiler.backends.tvm.regions import Region
@@ -89,6 +90,25 @@ def lower_softmax(node: Node, builder: ProgramBuilder) -> None:
     constants = (*tables, np.array([elem.qmin, elem.qmax], np.int32))
     views = [builder.view(source), *map(builder.constant, constants), builder.result(node.result)]
     builder.call(kernel, views, layers(node))
+
+
+@lowering("tvm", "softmax", arithmetic="table-softmax")
+def lower_table_softmax(node: Node, builder: ProgramBuilder) -> None:
+    """Rows along the last axis; a table holds what each distance from the largest contributes."""
+    op, (source,) = node.op, node.operands
+    assert isinstance(op, Softmax)
+    shape, constants = shape_of(source), op.constants.arrays()
+    if op.axis % len(shape) != len(shape) - 1:
+        raise NoLowering("native code needs softmax along the last axis", layer=node.layer)
+    kernel = TableSoftmaxRows(
+        prod(shape[:-1]), shape[-1], dtype_of(source), dtype_of(node.result), int(constants["fraction_bits"])
+    )
+    elem = affine(node.result.type)
+    exponentials = exponential_of_each_distance(resolve(op, op.arithmetic), constants, dtype_of(source))
+    tables = (exponentials, constants["reciprocals"], np.array([elem.qmin, elem.qmax], np.int32))
+    builder.call(
+        kernel, [builder.view(source), *map(builder.constant, tables), builder.result(node.result)], layers(node)
+    )
 
 
 def _lower_reduction(region: Region, builder: ProgramBuilder, reducer: Reducer) -> None:

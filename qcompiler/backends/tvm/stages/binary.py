@@ -19,7 +19,6 @@ from qcompiler.backends.tvm.stages.rounding import (
 )
 from qcompiler.backends.tvm.stages.zero_points import Centering, Offset, centered, offset, take
 from qcompiler.ir import Node
-from qcompiler.numerics import requantize_form
 from qcompiler.ops.binary import BinaryArithmeticOp
 from qcompiler.ops.quantized import parameters, resolve
 
@@ -65,12 +64,13 @@ class RescaledSum(Stage):
 
 
 @lowering("tvm-element", "add", "sub", arithmetic="litert-add")
+@lowering("tvm-element", "add", "sub", arithmetic="shift-add")
 def litert_sum(node: Node) -> Element:
     """Operands: two quantized tensors."""
     op = node.op
     assert isinstance(op, BinaryArithmeticOp)
     rule = resolve(op, op.arithmetic)
-    form = requantize_form(rule.rounding)
+    form = rule.form
     arrays = op.constants.arrays()
     sources = [centered(v.type, always=True) for v in node.operands]
     shifted = [s.bound << rule.shift for s in sources]
@@ -129,6 +129,7 @@ class RescaledProduct(Stage):
 
 
 @lowering("tvm-element", "mul", arithmetic="litert-mul")
+@lowering("tvm-element", "mul", arithmetic="shift-mul")
 def litert_product(node: Node) -> Element:
     """Operands: two quantized tensors."""
     op = node.op
@@ -136,7 +137,7 @@ def litert_product(node: Node) -> Element:
     left, right = (centered(v.type, always=True) for v in node.operands)
     bound = left.bound * right.bound
     wide = bound >= 1 << 31
-    form = requantize_form(resolve(op, op.arithmetic).rounding)
+    form = resolve(op, op.arithmetic).form
     scaled = scaling(form, op.constants.arrays(), bound, "int64" if wide else "int32")
     stored = offset(node.result.type, scaled.bound)
     stage = RescaledProduct((left.stage, right.stage), wide, scaled.form, stored.stage)

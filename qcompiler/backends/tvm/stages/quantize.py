@@ -24,7 +24,7 @@ class QuantizeAffine(Stage):
     """``round(x / scale) + zero_point``. Operands: x in float32; constants: scale, zero point.
 
     Attributes:
-        rounding: ``half-away`` or ``half-even``.
+        rounding: one of ``FLOATS``.
         offset: how the zero point is added.
     """
 

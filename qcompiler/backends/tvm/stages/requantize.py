@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qcompiler.analysis.accumulators import accumulator_bounds
 from qcompiler.backends.lowering import lowering
 from qcompiler.backends.tvm.element import Element, Stage
 from qcompiler.backends.tvm.lanes import Expr
 from qcompiler.backends.tvm.stages.forms import Form, scaling
 from qcompiler.backends.tvm.stages.zero_points import Centering, Offset, centered, offset, take
-from qcompiler.ir import Node
+from qcompiler.ir import Node, Value
 from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.types import spread_blocks
 from qcompiler.numerics import requantize_form
+from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import Requantize
 from qcompiler.ops.quantized import parameters, resolve
 from qcompiler.ops.reduction import SummingReduction
@@ -46,12 +48,19 @@ def requantize(node: Node) -> Element:
     shape = static_shape(result.shape)
     constants = {name: spread_blocks(a, shape) for name, a in op.constants.arrays().items()}
     source = centered(node.operands[0].type)
-    scaled = scaling(op.form(), constants, source.bound, source.dtype)
+    scaled = scaling(op.form(), constants, min(source.bound, _largest_sum(node.operands[0])), source.dtype)
     stored = offset(result, scaled.bound)
     return Element(
         Rescale(source.stage, scaled.form, stored.stage), (*source.constants, *scaled.constants, *stored.constants),
         stored.bounds,
     )
+
+
+def _largest_sum(value: Value) -> int:
+    """The largest magnitude that a value can reach as the sum of products that it is; no limit for others."""
+    if value.producer is None or not isinstance(value.producer.op, Contraction):
+        return (1 << 63) - 1
+    return int(accumulator_bounds(value.producer).max(initial=0))
 
 
 @lowering("tvm-sums", "mean", arithmetic="litert-mean")

@@ -94,7 +94,20 @@ def float_half_away(x: Expr, dtype: str) -> Expr:
     return whole + up - down
 
 
-FLOATS: dict[str, Callable[[Expr, str], Expr]] = {"half-away": float_half_away, "half-even": float_half_even}
+def float_half_up(x: Expr, dtype: str) -> Expr:
+    """Nearest integers of floats, ties toward plus infinity; see :func:`float_half_even`."""
+    whole = convert(x, dtype)
+    # Exact: a float less its own whole part.
+    fraction = x - convert(whole, element(x))
+    one, none = literal(1, dtype, lanes_of(x)), literal(0, dtype, lanes_of(x))
+    up = tirx.Select(fraction >= literal_like(0.5, x), one, none)
+    down = tirx.Select(fraction < literal_like(-0.5, x), one, none)
+    return whole + up - down
+
+
+FLOATS: dict[str, Callable[[Expr, str], Expr]] = {
+    "half-away": float_half_away, "half-even": float_half_even, "half-up": float_half_up,
+}
 """Roundings of floats to integers, by the names of :data:`qcompiler.numerics.rounding.REAL_ROUNDINGS`."""
 
 NARROW = 1 << 30

@@ -1,0 +1,56 @@
+"""What a descriptor may say of accumulators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qcompiler.errors import QCompilerError
+from qcompiler.target import built_in_targets, load_target
+
+LINE = 'accumulator = { bits = 32, overflow = "forbidden" }'
+
+
+def write(folder: Path, accumulator: str, base: str = "tpu-int8", line: str = LINE) -> Path:
+    text = built_in_targets()[base].read_text()
+    assert line in text
+    path = folder / f"{base}.toml"
+    path.write_text(text.replace(line, f"accumulator = {{ {accumulator} }}"))
+    return path
+
+
+@pytest.mark.parametrize(
+    "accumulator",
+    ['bits = 20, home = "i32"', 'bits = 32, home = "i32"', 'bits = 20, overflow = "saturate", proof = "calibrated"',
+     'bits = 20, overflow = "wrap", proof = "worst-case"'],
+)
+def test_what_goes_together(tmp_path: Path, accumulator: str) -> None:
+    limits = load_target(write(tmp_path, accumulator)).descriptor.limits.accumulator
+    assert limits.home == ("i32" if "home" in accumulator else None)
+    assert limits.proof == ("calibrated" if "calibrated" in accumulator else "worst-case")
+
+
+@pytest.mark.parametrize(
+    ("accumulator", "message"),
+    [
+        ('bits = 20, home = "i23"', r"limits\.accumulator\.home: unknown number format 'i23'"),
+        ('bits = 20, home = "u32"', r"limits\.accumulator\.home: u32 is no signed integer"),
+        ('bits = 20, home = "f32"', r"limits\.accumulator\.home: f32 is no signed integer"),
+        ('bits = 20, home = "i16"', r"limits\.accumulator\.home: i16 is narrower than the accumulator, which has 20"),
+        ('bits = 20, home = "i64"', r"limits\.accumulator\.home: partial sums live in i64, but 'acc', .* stores 32"),
+        ('bits = 20, overflow = "forbidden", proof = "calibrated"', r"limits\.accumulator\.proof: overflow is forbidden"),
+        ('bits = 20, proof = "none"', r"limits\.accumulator\.proof"),
+    ],
+)
+def test_what_contradicts(tmp_path: Path, accumulator: str, message: str) -> None:
+    with pytest.raises(QCompilerError, match=message) as caught:
+        load_target(write(tmp_path, accumulator))
+    assert "line " in str(caught.value)
+    assert caught.value.fix or caught.value.expected or "proof" in accumulator
+
+
+def test_block_floating_point_has_no_home(tmp_path: Path) -> None:
+    line = 'accumulator = { bits = 40, overflow = "forbidden" }'
+    with pytest.raises(QCompilerError, match="sums of block floating point are not split"):
+        load_target(write(tmp_path, 'bits = 40, overflow = "forbidden", home = "i64"', "dsp-bfp16", line))
