@@ -21,13 +21,12 @@ from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
-from qcompiler.passes.bias_limit import bias_limit
-from qcompiler.passes.grouped_weights import is_grouped, raise_group_scales, set_group_scales
+from qcompiler.passes.accumulator_fit import fit_accumulator
+from qcompiler.passes.grouped_weights import is_grouped, set_group_scales
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
-from qcompiler.target import Target
 
-_SMALLEST_PRODUCT = 2.0**-125
-"""Scales of accumulators are normal float32 numbers."""
+_STEPS_TO_SPARE = 1 << 15
+"""With so many steps, half of them are as good as all."""
 
 
 @compiler_pass("calibrate")
@@ -49,6 +48,9 @@ class Calibrate(Pass):
     cut_ratio: float = option(
         4.0, "untie an operand whose interval is this many times shorter than the result's", minimum=1.0
     )
+    margin: float = option(
+        2.0, "values of 16 bits hold this many times what was seen: they have steps to spare", minimum=1.0
+    )
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         target = context.require_target(self.name)
@@ -67,7 +69,7 @@ class Calibrate(Pass):
                 f"{len(cancelled)} values, that of layer {cancelled[0].layer!r} first, nearly cancel on all the "
                 "calibration data; their scale was raised to what the operands' rounding leaves meaningful"
             )
-        raised = {n: _fit_accumulator(n, target) for n in graph.nodes if isinstance(n.op, Contraction)}
+        raised = {n: fit_accumulator(n, target) for n in graph.nodes if isinstance(n.op, Contraction)}
         layers = [node.layer for node, channels in raised.items() if channels]
         if layers:
             context.warn(
@@ -98,8 +100,13 @@ class Calibrate(Pass):
 
     def interval_of(self, node: Node, seen: Mapping[Node, Observer]) -> Interval:
         """Real interval of a fake_quant's values: chosen from the data, or of the constant itself."""
-        mark = _mark(node)
-        return _constant_interval(node) or seen[node].best_interval(mark.qmax - mark.qmin)
+        mark, constant = _mark(node), _constant_interval(node)
+        if constant is not None:
+            return constant
+        low, high = seen[node].best_interval(mark.qmax - mark.qmin)
+        # Whatever exceeds what was seen by a little would otherwise be the largest error of all.
+        wider = self.margin if mark.qmax - mark.qmin >= _STEPS_TO_SPARE else 1.0
+        return low * wider, high * wider
 
 
 def _constant_interval(node: Node) -> Interval | None:
@@ -173,35 +180,6 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
     cut = array.reshape(split)
     inner = tuple(range(1, 2 * array.ndim, 2))
     return cut.min(inner), cut.max(inner)
-
-
-def _fit_accumulator(node: Node, target: Target) -> int:
-    """Raise the scale of weight channels whose bias, or scale, would leave the accumulator; returns how many."""
-    activation, weights = (v.producer for v in node.operands[:2])
-    if activation is None or weights is None:
-        return 0
-    x, w = activation.op, weights.op
-    # What the host runs has weights as they are.
-    if not (isinstance(x, FakeQuant) and isinstance(w, FakeQuant) and x.scale and w.scale and w.zero_point):
-        return 0
-    if constant_value(weights.operands[0]) is None or not isinstance(node.op, Contraction):
-        return 0
-    scale, x_scale = w.integer_scale, float(x.scale.array)
-    least = np.full(scale.shape, _SMALLEST_PRODUCT / x_scale)
-    channel = node.op.weight_channel_axis(len(weights.result.type.shape))
-    bias = constant_value(node.operands[2]) if len(node.operands) == 3 else None
-    if bias is not None:
-        needed = np.abs(bias.astype(np.float64)) / (x_scale * bias_limit(target, node))
-        grid = [-1 if i == channel else 1 for i in range(scale.ndim)]
-        least = np.maximum(least, needed.reshape(grid) if scale.shape else needed.max())
-    if w.power_of_two:
-        least = next_power_of_two(np.maximum(least, _SMALLEST_PRODUCT))
-    raised = len(np.unique(np.nonzero(least > scale)[channel])) if scale.shape else int(least > scale)
-    if raised and is_grouped(weights):
-        raise_group_scales(weights, least)
-    elif raised:
-        _set(weights, np.maximum(scale, least).astype(np.float32), w.zero_point.array)
-    return raised
 
 
 def _set(node: Node, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:

@@ -21,13 +21,19 @@ def is_grouped(node: Node) -> bool:
     return isinstance(node.op, FakeQuant) and node.op.multiplier_range is not None
 
 
-def set_group_scales(node: Node) -> None:
-    """Choose scales and multipliers of marked weights from the weights themselves."""
+def set_group_scales(node: Node, importance: NDArray[Any] | None = None) -> None:
+    """Choose scales and multipliers of marked weights from the weights themselves.
+
+    Args:
+        node: marks weights in groups.
+        importance: how much the squared error of each weight counts, of the weights' shape; 1 by default.
+    """
     op, weights = _mark(node), constant_value(node.operands[0])
     assert op.multiplier_range is not None
     assert weights is not None
     scale, multipliers = group_scales(
-        weights, static_shape(op.blocks), channel_axis(node), (op.qmin, op.qmax), op.multiplier_range
+        weights, static_shape(op.blocks), channel_axis(node), (op.qmin, op.qmax), op.multiplier_range,
+        importance,
     )
     _set(node, scale, multipliers)
 

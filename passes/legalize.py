@@ -7,7 +7,7 @@ from functools import partial
 
 from qcompiler.errors import QCompilerError, did_you_mean
 from qcompiler.ir import Graph, Node
-from qcompiler.passes import decompositions  # noqa: F401 - registers the built-in rules
+from qcompiler.passes import decompose_layer_norm, decompositions  # noqa: F401 - register the built-in rules
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.rewrite import RULES, Conversion, Mode, NotLegal, Rule, convert
 from qcompiler.target import Target, Violation, check_float_node

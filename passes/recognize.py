@@ -13,6 +13,7 @@ from qcompiler.ir.node import in_order
 from qcompiler.ops.activation import Gelu, HardSigmoid, HardSwish, Mish, Silu, Softplus, UnaryFunction
 from qcompiler.ops.binary import BinaryArithmeticOp, FloatBinaryOp, Prelu
 from qcompiler.ops.constant import scalar_value
+from qcompiler.passes import recognize_layer_norm  # noqa: F401 - registers its rule
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
 from qcompiler.rewrite import (
     Match,
@@ -45,11 +46,12 @@ _PROBES: Real = np.concatenate(
 
 @compiler_pass("recognize")
 class Recognize(Pass):
-    """Name activation functions that a model spells out in elementary ops.
+    """Name activation functions and layer normalizations that a model spells out in elementary ops.
 
     Nodes that together compute a function of one tensor, everything else being constant numbers, are evaluated on
     probe points. Where the values agree with silu, hard swish, gelu (erf or tanh form), hard sigmoid, softplus or
-    mish to 1e-6, one node of that op replaces them: however the model ordered its multiplications.
+    mish to 1e-6, one node of that op replaces them: however the model ordered its multiplications. Layer
+    normalizations are found in the same way, by what they compute of random numbers.
     """
 
     needs = Stage.FLOAT

@@ -11,15 +11,22 @@ from qcompiler.calibration.patch_moments import PatchMoments
 from qcompiler.calibration.runner import observe
 from qcompiler.calibration.weight_rounding import RoundTerm, round_weights
 from qcompiler.ir import Builder, ConstantArray, Graph, Node, Value
+from qcompiler.ir.dimension import static_shape
 from qcompiler.numerics import block_conversion
 from qcompiler.ops.block_conversion import FakeBlock, to_block
 from qcompiler.ops.block_values import block_float, blocks_of
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.contraction import Contraction, Conv2DBase
 from qcompiler.ops.quantization import FakeQuant
+from qcompiler.passes.accumulator_fit import fit_accumulator
+from qcompiler.passes.grouped_weights import is_grouped, set_group_scales
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
+from qcompiler.target import Target
 
 Array = NDArray[Any]
+
+_DAMPING = 0.01
+"""Share of the mean variance that every weight's importance has at least, as in the rounding itself."""
 
 
 @compiler_pass("round-weights")
@@ -29,7 +36,8 @@ class RoundWeights(Pass):
     Nearest rounding looks at each weight alone. This looks at what the inputs of a layer have in common, on the
     calibration data: what rounding one weight changes is made up for by the weights that are rounded after it. What
     is left changes the mean of a channel, which its bias takes up; a contraction without a bias keeps that. Weights
-    end up on the same grid as before, so that nothing else changes. Without data, which block floating point can do
+    end up on the same grid as before, so that nothing else changes. Weights in groups get their scales anew first,
+    since the data tell how much an error of each weight matters. Without data, which block floating point can do
     without, nothing is done.
 
     Sources: Frantar et al., GPTQ, ICLR 2023, algorithm 1; Nagel et al., Data-Free Quantization Through Weight
@@ -51,6 +59,8 @@ class RoundWeights(Pass):
         moments = [PatchMoments(node) for node in nodes]
         observe(graph, [node.operands[0] for node in nodes], moments, context.data, context.progress)
         for node, seen in zip(nodes, moments, strict=True):
+            if is_grouped(_mark(node)):
+                _choose_group_scales(graph, node, seen, context.target)
             _round(graph, node, seen)
         return PassResult(graph, True)
 
@@ -63,9 +73,32 @@ class RoundWeights(Pass):
         return is_plain and op.reduction_length([v.type for v in node.operands]) <= self.max_terms
 
 
-def _round(graph: Graph, node: Node, moments: PatchMoments) -> None:
+def _mark(node: Node) -> Node:
+    """The mark of a contraction's weights."""
     mark = node.operands[1].producer
     assert mark is not None
+    return mark
+
+
+def _choose_group_scales(graph: Graph, node: Node, moments: PatchMoments, target: Target | None) -> None:
+    """Scales and multipliers of groups anew: an error counts as much as the input varies that it is multiplied by."""
+    shared = _mark(node)
+    source = shared.operands[0]
+    # Others may use the weights with other inputs.
+    node.set_operand(1, Builder(graph, node, shared.loc)(shared.op, source, origin=shared.result.origin))
+    variances = np.diagonal(moments.covariances, axis1=1, axis2=2)
+    damped = variances + _DAMPING * variances.mean() + np.finfo(np.float64).tiny
+    shape = static_shape(source.type.shape)
+    outputs = _by_terms(node, np.zeros(shape)).shape[1]
+    spread = np.broadcast_to(damped[:, None], (len(damped), outputs, damped.shape[1]))
+    set_group_scales(_mark(node), _from_terms(node, spread, shape))
+    if target is not None:
+        fit_accumulator(node, target)
+    _erase_unused(graph, shared)
+
+
+def _round(graph: Graph, node: Node, moments: PatchMoments) -> None:
+    mark = _mark(node)
     weights = constant_value(mark.operands[0])
     assert weights is not None
     wide = _by_terms(node, weights.astype(np.float64))

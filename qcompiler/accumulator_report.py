@@ -102,8 +102,9 @@ def _row(
     lack = find_lack(widths, sums, op.parts) if widths else None
     seen_bits = bits_for(*seen) if seen else None
     raised = _unused_bits(node, outer)
+    seen_low, seen_high = seen or (None, None)
     return AccumulatorRow(
-        node.layer, op.name, sums.length, low, high, bits_for(low, high), *(seen or (None, None)), seen_bits,
+        node.layer, op.name, sums.length, low, high, bits_for(low, high), seen_low, seen_high, seen_bits,
         widths.accumulator if widths else None, widths.home if widths else None, op.parts, raised,
         _how(op, target, lack, seen_bits, raised),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qcompiler.backends import reference
 from qcompiler.ir import Affine, Builder, ConstantArray, Graph, Node, Scalar, TensorType
+from qcompiler.ir.dimension import static_shape
 from qcompiler.ir.scalar import I32
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Contraction, Conv2D, ConvTranspose2D, Matmul
@@ -35,6 +36,11 @@ class ContractionProgram:
     weights: Array
     bias: Array
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the input."""
+        return static_shape(self.x.shape)
+
     def run(self, x: Array) -> Array:
         """The accumulators, by the reference interpreter."""
         return reference.run(self.graph, {"x": x.astype(self.x.storage.dtype)})["y"]
@@ -43,16 +49,14 @@ class ContractionProgram:
         """``[results, inputs]`` integers: the sums as a matrix, found by contracting unit vectors."""
         op = self.node.op
         assert isinstance(op, Contraction)
-        shape = tuple(int(d) for d in self.x.shape)  # type: ignore[arg-type]
-        units = np.eye(int(np.prod(shape)), dtype=np.int64).reshape(-1, *shape)
+        units = np.eye(int(np.prod(self.shape)), dtype=np.int64).reshape(-1, *self.shape)
         weights = self.weights.astype(np.int64)
         return np.stack([op.contract(unit, weights).reshape(-1) for unit in units], 1).astype(np.int64)
 
     def channels(self) -> Array:
         """The output channel of each result, in the order of :meth:`coefficients`."""
-        op, type = self.node.op, self.node.result.type
+        op, shape = self.node.op, static_shape(self.node.result.type.shape)
         assert isinstance(op, Contraction)
-        shape = tuple(int(d) for d in type.shape)  # type: ignore[arg-type]
         axis = op.result_channel_axis(len(shape))
         return np.broadcast_to(
             np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
@@ -88,7 +92,9 @@ CASES: dict[str, tuple[Contraction, tuple[int, ...], tuple[int, ...]]] = {
     "depthwise": (Conv2D(groups=3, pads=(1, 1, 1, 1), layout="NHWC"), (1, 4, 4, 3), (3, 3, 3, 1)),
     "dilated": (Conv2D(dilations=(2, 2), pads=(2, 2, 2, 2), layout="NHWC"), (1, 5, 6, 2), (3, 3, 3, 2)),
     "kernel larger than the input": (Conv2D(pads=(2, 2, 2, 2), layout="NHWC"), (1, 2, 3, 2), (3, 5, 5, 2)),
-    "dilated beyond the input": (Conv2D(dilations=(4, 1), pads=(4, 0, 4, 0), layout="NHWC"), (1, 3, 3, 2), (2, 3, 1, 2)),
+    "dilated beyond the input": (
+        Conv2D(dilations=(4, 1), pads=(4, 0, 4, 0), layout="NHWC"), (1, 3, 3, 2), (2, 3, 1, 2),
+    ),
     "transposed": (ConvTranspose2D(strides=(2, 2), layout="NHWC"), (1, 4, 3, 2), (3, 3, 3, 2)),
     "transposed NCHW, cut": (
         ConvTranspose2D(strides=(2, 1), pads=(1, 0, 1, 1), output_padding=(1, 0)), (1, 2, 3, 4), (3, 2, 4, 2),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qcompiler.backends.onnx_emitter import CHANNELS_FIRST, OnnxEmitter, structural
 from qcompiler.ir import Node
 from qcompiler.ir.scalar import I64
-from qcompiler.ops import normalization, reduction, shape, slicing
+from qcompiler.ops import layer_norm, normalization, reduction, shape, slicing
 
 _REDUCTIONS = {
     "reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "mean": "ReduceMean", "reduce_sum": "ReduceSum",
@@ -128,6 +130,21 @@ def _softmax(emitter: OnnxEmitter, node: Node) -> None:
     op = node.op
     assert isinstance(op, normalization.Softmax)
     emitter.define(node.result, emitter.emit("Softmax", [emitter.name(node.operands[0])], axis=op.axis))
+
+
+@structural("layer_norm")
+def _layer_norm(emitter: OnnxEmitter, node: Node) -> None:
+    op = node.op
+    assert isinstance(op, layer_norm.LayerNorm)
+    x, scale, shift = (emitter.name(v) for v in node.operands)
+    # ONNX's own LayerNormalization runs over the last axes alone.
+    axes = emitter.integers(op.axes)
+    centered = emitter.emit("Sub", [x, emitter.emit("ReduceMean", [x, axes])])
+    variance = emitter.emit("ReduceMean", [emitter.emit("Mul", [centered, centered]), axes])
+    epsilon = emitter.constant(np.asarray(op.epsilon, np.float32))
+    deviation = emitter.emit("Sqrt", [emitter.emit("Add", [variance, epsilon])])
+    scaled = emitter.emit("Mul", [emitter.emit("Div", [centered, deviation]), scale])
+    emitter.define(node.result, emitter.emit("Add", [scaled, shift]))
 
 
 @structural("batch_norm")

@@ -7,6 +7,7 @@ VS-Quant: Per-vector Scaled Quantization for Accurate Low-Precision Neural Netwo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ _STEPS = np.linspace(0.5, 1.0, 11)
 """Steps of a group that are tried, as parts of the smallest step at which none of its weights is clipped."""
 _DIVISORS = 24
 """How many scales of a channel are tried."""
+_CHANGES = (-2, -1, 0, 1, 2)
+"""How far multipliers are tried from the nearest to a group's best step: errors have several minima."""
 _MANTISSA_BITS = 24
 """Bits of a float32's mantissa, the leading one included."""
 _SMALLEST = 2.0**-118
@@ -27,7 +30,8 @@ _NUMBERS = 1 << 16
 
 
 def group_scales(
-    weights: NDArray[Any], blocks: tuple[int, ...], axis: int, limits: tuple[int, int], multipliers: tuple[int, int]
+    weights: NDArray[Any], blocks: tuple[int, ...], axis: int, limits: tuple[int, int], multipliers: tuple[int, int],
+    importance: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Scales and multipliers at which the rounded weights differ least from the weights, in the sum of squares.
 
@@ -37,16 +41,18 @@ def group_scales(
         axis: the axis of output channels.
         limits: smallest and largest stored integer.
         multipliers: smallest and largest multiplier, within 1 and 255.
+        importance: how much the squared error of each weight counts, of the shape of ``weights``; 1 by default.
 
     Returns:
         float32 scales and uint8 multipliers on the grid of groups. Each scale is exactly its multiplier times one
         float32 of its channel.
     """
     grouped, grid = _by_groups(weights, blocks, axis)
+    counts = np.ones_like(grouped) if importance is None else _by_groups(importance, blocks, axis)[0]
     channels, groups, _ = grouped.shape
     scale, chosen = np.zeros(channels), np.full((channels, groups), multipliers[0], np.uint8)
     for part in _parts(grouped):
-        scale[part], chosen[part] = _search(grouped[part], limits, multipliers)
+        scale[part], chosen[part] = _Search(grouped[part], counts[part], limits, multipliers).best()
     empty = scale == 0
     # A channel of zeros has no scale of its own; the tensor's largest keeps its bias on a grid like the others'.
     scale[empty] = scale.max(initial=0) or 1.0
@@ -87,63 +93,73 @@ def _parts(grouped: Real) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, channels, step))
 
 
-def _search(weights: Real, limits: tuple[int, int], multipliers: tuple[int, int]) -> tuple[Real, NDArray[np.int64]]:
-    """A scale for each channel, 0 where all weights are, and the multipliers of its groups."""
-    steps = _best_steps(weights, limits)
-    largest = steps.max(1)
-    best = np.full(len(weights), np.inf)
-    scale, chosen = np.zeros(len(weights)), np.full(steps.shape, multipliers[0])
-    # The largest group gets one of the larger multipliers: fine gradations, and room for the next larger step.
-    for divisor in np.linspace(max(multipliers[1] / 4, 1), multipliers[1] * 1.1, _DIVISORS):
-        candidate = largest / divisor
-        found, error = _best_multipliers(weights, steps, candidate, limits, multipliers)
-        for tried in (candidate, _fitted(weights, candidate, found, limits)):
-            if tried is not candidate:
-                error = _errors(weights, tried[:, None] * found, limits)
-            total = error.sum(1)
-            better = (total < best) & (largest > 0)
-            best[better], scale[better], chosen[better] = total[better], tried[better], found[better]
-    return scale, chosen
+@dataclass(frozen=True)
+class _Search:
+    """The search in a few channels.
 
+    Attributes:
+        weights, counts: weights and how much their errors count, ``[channels, groups, weights of a group]``.
+        limits, multipliers: smallest and largest.
+    """
 
-def _best_steps(weights: Real, limits: tuple[int, int]) -> Real:
-    """The step of each group at which rounding changes its weights least; 0 where they are all 0."""
-    whole = np.maximum(weights.max(2, initial=0) / max(limits[1], 1), -weights.min(2, initial=0) / max(-limits[0], 1))
-    best, steps = np.full(whole.shape, np.inf), whole
-    for part in _STEPS:
-        error = _errors(weights, whole * part, limits)
-        steps = np.asarray(np.where(error < best, whole * part, steps))
-        best = np.minimum(error, best)
-    return steps
+    weights: Real
+    counts: Real
+    limits: tuple[int, int]
+    multipliers: tuple[int, int]
 
+    def best(self) -> tuple[Real, NDArray[np.int64]]:
+        """A scale for each channel, 0 where all weights are, and the multipliers of its groups."""
+        steps = self.best_steps()
+        largest = steps.max(1)
+        best = np.full(len(steps), np.inf)
+        scale, chosen = np.zeros(len(steps)), np.full(steps.shape, self.multipliers[0])
+        # The largest group gets one of the larger multipliers, which grade finely, and room for the next one.
+        for divisor in np.linspace(max(self.multipliers[1] / 4, 1), self.multipliers[1] * 1.1, _DIVISORS):
+            candidate = largest / divisor
+            found, error = self.best_multipliers(steps, candidate)
+            fitted = self.fitted(candidate, found)
+            for tried, errors in ((candidate, error), (fitted, self.errors(fitted[:, None] * found))):
+                total = errors.sum(1)
+                better = (total < best) & (largest > 0)
+                best[better], scale[better], chosen[better] = total[better], tried[better], found[better]
+        return scale, chosen
 
-def _best_multipliers(
-    weights: Real, steps: Real, scale: Real, limits: tuple[int, int], multipliers: tuple[int, int]
-) -> tuple[NDArray[np.int64], Real]:
-    """The multiplier of each group at a given scale, and the squared error of the group."""
-    wanted = np.rint(np.divide(steps, scale[:, None], out=np.ones_like(steps), where=scale[:, None] > 0))
-    best, chosen = np.full(steps.shape, np.inf), np.full(steps.shape, multipliers[0])
-    for change in (-2, -1, 0, 1, 2):
-        candidate = np.clip(wanted + change, *multipliers).astype(np.int64)
-        error = _errors(weights, scale[:, None] * candidate, limits)
-        chosen = np.where(error < best, candidate, chosen)
-        best = np.minimum(error, best)
-    return chosen, best
+    def best_steps(self) -> Real:
+        """The step of each group at which rounding changes its weights least; 0 where they are all 0."""
+        highest, lowest = self.weights.max(2, initial=0), self.weights.min(2, initial=0)
+        whole = np.maximum(highest / max(self.limits[1], 1), -lowest / max(-self.limits[0], 1))
+        best = np.full(whole.shape, np.inf)
+        steps: Real = whole
+        for part in _STEPS:
+            error = self.errors(whole * part)
+            steps = np.asarray(np.where(error < best, whole * part, steps))
+            best = np.minimum(error, best)
+        return steps
 
+    def best_multipliers(self, steps: Real, scale: Real) -> tuple[NDArray[np.int64], Real]:
+        """The multiplier of each group at a given scale, and the error of the group."""
+        wanted = np.rint(np.divide(steps, scale[:, None], out=np.ones_like(steps), where=scale[:, None] > 0))
+        best, chosen = np.full(steps.shape, np.inf), np.full(steps.shape, self.multipliers[0])
+        for change in _CHANGES:
+            candidate = np.clip(wanted + change, *self.multipliers).astype(np.int64)
+            error = self.errors(scale[:, None] * candidate)
+            chosen = np.where(error < best, candidate, chosen)
+            best = np.minimum(error, best)
+        return chosen, best
 
-def _fitted(weights: Real, scale: Real, multipliers: NDArray[np.int64], limits: tuple[int, int]) -> Real:
-    """The scales that fit the integers best to which weights are rounded: least squares."""
-    integers = _rounded(weights, scale[:, None] * multipliers, limits) * multipliers[..., None]
-    products, squares = (integers * weights).sum((1, 2)), np.square(integers).sum((1, 2))
-    fitted = np.divide(products, squares, out=scale.copy(), where=squares > 0)
-    return np.asarray(np.where(fitted > 0, fitted, scale))
+    def fitted(self, scale: Real, multipliers: NDArray[np.int64]) -> Real:
+        """The scales that fit the integers best to which weights are rounded: least squares."""
+        integers = self.rounded(scale[:, None] * multipliers) * multipliers[..., None]
+        products = (self.counts * integers * self.weights).sum((1, 2))
+        squares = (self.counts * np.square(integers)).sum((1, 2))
+        fitted = np.divide(products, squares, out=scale.copy(), where=squares > 0)
+        return np.asarray(np.where(fitted > 0, fitted, scale))
 
+    def rounded(self, steps: Real) -> Real:
+        """The integers to which weights are rounded."""
+        step = np.where(steps > 0, steps, 1.0)[..., None]
+        return np.asarray(np.clip(np.rint(self.weights / step), *self.limits))
 
-def _rounded(weights: Real, steps: Real, limits: tuple[int, int]) -> Real:
-    step = np.where(steps > 0, steps, 1.0)[..., None]
-    return np.asarray(np.clip(np.rint(weights / step), *limits))
-
-
-def _errors(weights: Real, steps: Real, limits: tuple[int, int]) -> Real:
-    """Sum of squared errors of each group."""
-    return np.asarray(np.square(_rounded(weights, steps, limits) * steps[..., None] - weights).sum(2))
+    def errors(self, steps: Real) -> Real:
+        """Sum of squared errors of each group."""
+        return np.asarray((self.counts * np.square(self.rounded(steps) * steps[..., None] - self.weights)).sum(2))

@@ -44,8 +44,8 @@ def check_accumulator_options(
         if target is not None:
             raise QCompilerError("--target belongs to --accumulators", fix="add --accumulators")
         return
-    others = {"--value": value is not None, "--text": text, "--html": html is not None, "--against": against is not None}
-    other = next((name for name, given in others.items() if given), None)
+    others = (("--value", value), ("--text", text or None), ("--html", html), ("--against", against))
+    other = next((name for name, given in others if given is not None), None)
     if other:
         raise QCompilerError(f"--accumulators does not go with {other}", fix="leave one of them out")
 

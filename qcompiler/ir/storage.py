@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from qcompiler.errors import QCompilerError
 from qcompiler.ir.graph import Graph
 from qcompiler.ir.lexer import TEXT

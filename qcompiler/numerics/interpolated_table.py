@@ -50,9 +50,11 @@ def tabulate_interpolated(
     result_min: int,
     result_max: int,
 ) -> Int64:
-    """The 513 entries of a function of a 16-bit value, at stored inputs ``storage_min + 128 * i``.
+    """The 513 entries of a function of a 16-bit value.
 
-    Computed in float32 as LiteRT does it, where results of n bits have ``(2**n - 1) / 2**n`` of their scale. An entry is the
+    They stand for arguments that divide the range from the smallest to the largest stored input evenly. That range is
+    65,535 steps long, while 512 intervals of 128 steps are looked up: an entry's argument lies up to one step below
+    that of its stored input. Computed in float32 as LiteRT does it, where results of n bits have ``(2**n - 1) / 2**n`` of their scale. An entry is the
     function's value less half of the error that interpolation makes in the middle of the interval behind it, each
     rounded half away from zero. The last entry is the value at the largest stored input. Poles and values outside the
     function's domain take the nearest bound: NaN becomes the zero point. Entries more than ``LARGEST_SLOPE`` from the

@@ -61,7 +61,7 @@ class TableSoftmax:
         scaling = {name: constants[name] for name in ("multiplier", "shift")}
         return [
             form.intermediate("a shifted difference", source.qmax - source.qmin, scaling),
-            Intermediate("the sum", length * int(constants["exponentials"].max()), INT32_MAX),
+            Intermediate("the sum", length * int(self.exponentials(np.zeros((), np.int64), constants)), INT32_MAX),
         ]
 
     def apply(self, x: Int64, output: Quantization, constants: Arrays) -> Int64:

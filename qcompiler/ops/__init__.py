@@ -8,6 +8,7 @@ from qcompiler.ops import (
     constant,
     contraction,
     fused,
+    layer_norm,
     normalization,
     pooling,
     quantization,
@@ -19,6 +20,6 @@ from qcompiler.ops import (
 )
 
 __all__ = [
-    "activation", "binary", "block_conversion", "block_forms", "constant", "contraction", "fused", "normalization",
-    "pooling", "quantization", "reduction", "resize", "shape", "slicing", "table",
+    "activation", "binary", "block_conversion", "block_forms", "constant", "contraction", "fused", "layer_norm",
+    "normalization", "pooling", "quantization", "reduction", "resize", "shape", "slicing", "table",
 ]

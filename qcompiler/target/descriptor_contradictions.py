@@ -80,6 +80,8 @@ def tie_contradictions(target: Target) -> Iterator[Problem]:
         if not row.tied:
             continue
         keys = ("ops", name, "ties")
+        if any(spec.kind == "block" for spec in row.out.choices):
+            continue  # exponents are tied, where they are fixed
         results = _affine_choices(row.out)
         operands = [(index, _affine_choices(operand)) for index, operand in enumerate(row.operands)]
         if not results or not any(choices for _, choices in operands):

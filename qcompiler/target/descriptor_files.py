@@ -127,8 +127,9 @@ class DescriptorFiles:
         merged: dict[str, Any] = {}
         for file in reversed(self.files):
             merged = _merged(merged, file.content)
-            for op in _names(file.content.get("without")):
-                merged.get("ops", {}).pop(op, None)
+            without = _names(file.content.get("without"))
+            if without and isinstance(merged.get("ops"), dict):
+                merged["ops"] = {name: row for name, row in merged["ops"].items() if name not in without}
         return merged
 
     def broken(self, keys: Sequence[str], problem: str, fix: str | None = None) -> QCompilerError:

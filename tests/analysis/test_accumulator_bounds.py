@@ -55,7 +55,7 @@ def test_some_input_reaches_the_bound(name: str, width: int) -> None:
             ends = np.where((matrix[rows] > 0) == largest, elem.qmax, elem.qmin)
             totals = (matrix[rows] * (ends - zero_point)).sum(1)
             best = int(totals.argmax() if largest else totals.argmin())
-            found = case.run(ends[best].reshape(case.x.shape)).reshape(-1)[rows[best]]
+            found = case.run(ends[best].reshape(case.shape)).reshape(-1)[rows[best]]
             assert int(found) == bound
 
 
@@ -86,9 +86,9 @@ def test_no_input_breaks_the_bound(name: str, width: int, seed: int, data: st.Da
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     ends = np.array([elem.qmin, elem.qmax, int(elem.zero_point.array)])
     lean = data.draw(st.sampled_from([(1, 0, 0), (0, 1, 0), (0.5, 0.5, 0), (0.4, 0.4, 0.2)]))
-    x = rng.choice(ends, case.x.shape, p=lean)
-    loose = rng.random(case.x.shape) < data.draw(st.sampled_from([0, 0.1, 1]))
-    x = np.where(loose, rng.integers(elem.qmin, elem.qmax, case.x.shape, endpoint=True), x)
+    x = rng.choice(ends, case.shape, p=lean)
+    loose = rng.random(case.shape) < data.draw(st.sampled_from([0, 0.1, 1]))
+    x = np.where(loose, rng.integers(elem.qmin, elem.qmax, case.shape, endpoint=True), x)
     found = case.run(x).reshape(-1)
     bounds, channels = contraction_sums(case.node).whole, case.channels()
     for channel in range(len(case.bias)):
@@ -137,10 +137,13 @@ def test_two_computed_operands(x_zero: int, w_zero: int) -> None:
 
 
 def test_known_ranges_narrow_the_bound() -> None:
-    case = program("matmul", 32, seed=1, bias=False)
-    wide = contraction_sums(case.node).all
-    narrow = contraction_sums(case.node, ranges={case.node.operands[0]: (7, 9)}).all
-    assert narrow.interval[1] - narrow.interval[0] < wide.interval[1] - wide.interval[0]
+    """Partial sums begin at 0, and padding adds 0, even where no element is at the zero point."""
+    x = TensorType((1, 2), Affine.per_tensor(I8, 1.0, 3))
+    case = contraction_program(Matmul(), x, np.array([[2], [-3]]), np.zeros(1, np.int64), I8)
+    value = case.node.operands[0]
+    assert contraction_sums(case.node, ranges={value: (7, 9)}).all == SumBounds((-18,), (12,))
+    assert contraction_sums(case.node, ranges={value: (-9, -7)}).all == SumBounds((-24,), (36,))
+    assert contraction_sums(case.node, ranges={value: (-9, 4)}).all == SumBounds((-27,), (38,))
 
 
 def test_bounds_leave_64_bits_without_wrapping() -> None:

@@ -22,6 +22,7 @@ from qcompiler.ops.binary import Prelu
 from qcompiler.ops.block_conversion import FakeBlock
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Conv2D, ConvTranspose2D, Matmul
+from qcompiler.ops.layer_norm import LayerNorm
 from qcompiler.ops.normalization import BatchNorm, Softmax
 from qcompiler.ops.pooling import AveragePool2D, MaxPool2D
 from qcompiler.ops.quantization import Cast, FakeQuant
@@ -229,6 +230,13 @@ def batch_norm(rng: Generator) -> Case:
     return Case(BatchNorm(1e-3), [Operand((N, channels, *sizes(rng, int(rng.integers(3))))), *parameters])
 
 
+def layer_norm(rng: Generator) -> Case:
+    a, b, c = sizes(rng, 3)
+    axes = [(1,), (3,), (1, 2), (2, 3)][int(rng.integers(4))]
+    parameters = [Operand((b, 1), fixed=True), Operand((a, 1, c), fixed=True)]
+    return Case(LayerNorm(axes, 1e-2), [Operand((N, a, b, c)), *parameters])
+
+
 def reshape(rng: Generator) -> Case:
     a, b, c = sizes(rng, 3)
     target: list[Shape] = [(N, a * b * c), (a * N, b, c), (N, c, 1, b * a), (a * b * c * N,)]
@@ -344,7 +352,7 @@ CASES: dict[str, Callable[[Generator], Case]] = {
     "reduce_min": reduce_by(ReduceMin, True),
     "argmax": argmax,
     "softmax": softmax,
-    "batch_norm": batch_norm,
+    "batch_norm": batch_norm, "layer_norm": layer_norm,
     "reshape": reshape,
     "transpose": transpose,
     "expand": expand,

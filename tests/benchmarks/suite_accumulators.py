@@ -2,9 +2,9 @@
 
     python tests/benchmarks/suite_accumulators.py SUITE [CASE ...] [--target T] [--bits 20]
 
-For every case, compiled without proof: contractions; the bits that hold the sums of any input, and those of 32
-calibration samples in any order of summation; how many layers need more than ``--bits``, in either sense; and how many
-parts the layers have when their reductions are split so that each part fits.
+For every case, compiled without proof: contractions; the bits that hold the sums of any input, with the bias and
+without, and those of 32 calibration samples in any order of summation; how many layers need more than ``--bits`` in
+each sense; and how many parts the layers have when their reductions are split so that each part fits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from suite import CNNS, load_suite
 
 from qcompiler import plugins
 from qcompiler.accumulator_report import report_accumulators
-from qcompiler.analysis.accumulators import contraction_sums
+from qcompiler.analysis.accumulators import ContractionSums, contraction_sums
 from qcompiler.analysis.reduction_parts import split_reduction
 from qcompiler.analysis.stored_ranges import stored_ranges
 from qcompiler.calibration.data import open_data
@@ -43,7 +43,7 @@ def main() -> None:
     target = load_target(options.target)
     table = Table(title=f"sums on target {options.target}, against accumulators of {options.bits} bits")
     table.add_column("case")
-    for column in ("layers", "worst case bits", "calibrated bits", "too wide", "too wide on data", "most parts"):
+    for column in ("layers", "bits", "of products", "on data", "too wide", "products", "on data", "most parts"):
         table.add_column(column, justify="right")
     for name in options.cases:
         case = suite.load(name)
@@ -52,23 +52,33 @@ def main() -> None:
         graph = Pipeline.parse(REALIZED).run(clone(original), Context(target, data))
         rows = report_accumulators(graph, None, data)
         worst, seen = [r.worst_case_bits for r in rows], [r.calibrated_bits or 0 for r in rows]
+        sums = _sums(graph)
+        products = [s.products.bits for s in sums]
+        columns = (worst, products, seen)
         table.add_row(
-            name, str(len(rows)), str(max(worst)), str(max(seen)), str(sum(b > options.bits for b in worst)),
-            str(sum(b > options.bits for b in seen)), _most_parts(graph, options.bits),
+            name, str(len(rows)), *(str(max(bits)) for bits in columns),
+            *(str(sum(b > options.bits for b in bits)) for bits in columns), _most_parts(sums, options.bits),
         )
     Console(width=130).print(table)
 
 
-def _most_parts(graph: Graph, bits: int) -> str:
+def _sums(graph: Graph) -> list[ContractionSums]:
+    """Bounds of each contraction of a program without fused kernels."""
+    ranges = stored_ranges(graph)
+    return [
+        contraction_sums(node, ranges=ranges) for node in graph.nodes
+        if isinstance(node.op, Contraction) and isinstance(node.result.type.elem, Affine)
+    ]
+
+
+def _most_parts(layers: list[ContractionSums], bits: int) -> str:
     """The most parts that a layer is split into."""
-    ranges, most = stored_ranges(graph), 0
-    for node in graph.nodes:
-        if isinstance(node.op, Contraction) and isinstance(node.result.type.elem, Affine):
-            sums = contraction_sums(node, ranges=ranges)
-            parts = split_reduction(sums, bits)
-            if parts is None:
-                return "impossible"
-            most = max(most, 1 if sums.all.bits <= bits else len(parts))
+    most = 0
+    for sums in layers:
+        parts = split_reduction(sums, bits)
+        if parts is None:
+            return "impossible"
+        most = max(most, 1 if sums.all.bits <= bits else len(parts))
     return str(most)
 
 

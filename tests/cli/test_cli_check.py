@@ -47,7 +47,7 @@ def test_every_layer_stands_in_the_table_with_what_becomes_of_it() -> None:
 
 def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
     onnx.save(mixed_model(), "mixed.onnx")
-    text = without_rows("lut", "mul").replace("conv2d           = {", "conv2d = { kernel = [1, 2],")
+    text = without_rows("lut", "tanh", "mul").replace("conv2d           = {", "conv2d = { kernel = [1, 2],")
     write_target("small.toml", text)
     with nothing_left_behind():
         result = invoke("check", "mixed.onnx", "--target", "small.toml")
@@ -62,7 +62,7 @@ def test_illegal_layers_exit_with_2_and_name_constraint_and_finding() -> None:
 
 def test_layers_left_to_the_host_are_named_by_check_and_by_compile() -> None:
     onnx.save(mixed_model(), "mixed.onnx")
-    write_target("host.toml", without_rows("lut", "mul").replace('fallback = "error"', 'fallback = "host"'))
+    write_target("host.toml", without_rows("lut", "tanh", "mul").replace('fallback = "error"', 'fallback = "host"'))
     shown = succeed("check", "mixed.onnx", "--target", "host.toml")
     assert re.search(
         r"^PRelu_2.* host +the target has no op 'mul' \(found mul\); clip, relu, add moved to save crossings$", shown, re.M

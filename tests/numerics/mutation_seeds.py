@@ -100,7 +100,25 @@ def softmax_results(rule: Any) -> Results:
     output = quantization(1 / 256, -128)
     rows = np.random.default_rng(5).integers(-128, 128, (50, 9))
     rows[0], rows[1, 0], rows[1, 1:] = 5, 127, -128
-    return [rule.apply(rows, output, rule.constants(quantization(s), output)) for s in (0.01, 0.1, 0.7)]
+
+    def case(scale: float) -> Callable[[], Array]:
+        return lambda: rule.apply(rows, output, rule.constants(quantization(scale), output))
+
+    return [within_domain(case(s)) for s in (0.01, 0.1, 0.7)]
+
+
+def table_softmax_results(rule: Any) -> Results:
+    """A rule for other results takes none of these."""
+    output = quantization(2.0**-15, 0, -(1 << 15), (1 << 15) - 1)
+    rows = np.random.default_rng(7).integers(-(1 << 15), 1 << 15, (50, 9))
+    rows[0], rows[1, 0], rows[1, 1:] = 5, 32767, -32768
+    rows[2, :8], rows[2, 8] = 32767, -32768
+    row = np.full((1, 1), 77)
+
+    def case(scale: float, x: Array) -> Callable[[], Array]:
+        return lambda: rule.apply(x, output, rule.constants(quantization(scale), output))
+
+    return [within_domain(case(s, x)) for s in (2.0**-14, 2.0**-11, 0.1) for x in (rows, row)]
 
 
 def resize_results(rule: Any) -> Results:
@@ -144,5 +162,6 @@ SEEDS: dict[tuple[str, str], Callable[[Any], Results]] = {
     ("reduce_sum", "litert-sum"): reduction_results,
     ("quantize", "affine"): quantize_results,
     ("softmax", "gemmlowp-softmax"): softmax_results,
+    ("softmax", "table-softmax"): table_softmax_results,
     ("resize", "litert-resize-bilinear"): resize_results,
 }

@@ -44,7 +44,7 @@ def wide_program() -> Graph:
     return p.graph
 
 
-def wide_data(samples: int = 6, seed: int = 1) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def wide_data(samples: int = 6, seed: int = 1) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Inputs of :func:`wide_program`."""
     rng = np.random.default_rng(seed)
     return {

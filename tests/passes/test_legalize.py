@@ -13,6 +13,7 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ops.activation import Relu
 from qcompiler.ops.binary import Add, Div, Pow, Prelu
 from qcompiler.ops.contraction import Conv2D
+from qcompiler.ops.layer_norm import LayerNorm
 from qcompiler.ops.normalization import BatchNorm, Softmax
 from qcompiler.ops.reduction import ReduceProduct
 from qcompiler.ops.shape import Reshape
@@ -59,6 +60,15 @@ def test_softmax_moves_to_the_last_axis(axis: int) -> None:
     last = axis % 4 == 3
     assert op_names(after) == (["softmax"] if last else ["transpose", "softmax", "transpose"])
     assert only(after, "softmax").op.attributes()["axis"] in (-1, 3)
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
+def test_layer_norm_is_spelled_out(axes: tuple[int, ...]) -> None:
+    p = FloatProgram()
+    graph = p.finish(p(LayerNorm(axes, 1e-3), p.input(N, 4, 3), p.normal(4, 1), p.normal(3), layer="norm"))
+    assert op_names(check_pass(graph, "legalize")) == [
+        "mean", "sub", "mul", "mean", "add", "sqrt", "reciprocal", "mul", "mul", "add",
+    ]
 
 
 def test_legal_programs_stay() -> None:
@@ -123,7 +133,7 @@ def test_a_target_chooses_its_decompositions() -> None:
 def test_every_decomposition_has_a_test_here() -> None:
     """What another decomposition would need: a program of its op whose meaning stays."""
     built_in = {name for name, cls in RULES.items() if "legalize" in cls.into}
-    assert built_in == {"prelu-to-relu", "divide-to-multiply", "softmax-last-axis"}
+    assert built_in == {"prelu-to-relu", "divide-to-multiply", "softmax-last-axis", "layer-norm-to-mean"}
     assert built_in >= set(load_target("tpu-int8").descriptor.decompositions)
 
 

@@ -56,7 +56,7 @@ def test_entries_hold_where_the_file_has_none(tmp_path: Path) -> None:
 
 
 def test_tables_are_merged_entry_by_entry(tmp_path: Path) -> None:
-    """An entry replaces that of the base as a whole; lists are replaced, not joined."""
+    """An entry with its kind or operands replaces that of the base as a whole; lists are replaced, not joined."""
     child = CHILD + """
 decompositions = ["divide-to-multiply"]
 [limits]
@@ -78,6 +78,36 @@ avg = { in = ["act"], out = "act" }
     assert descriptor.types["acc"].storage == "i32"
     assert not target.rows["max_pool2d"].tied
     assert target.rows["requantize"].operands[0].choices[1].storage == "u8"
+
+
+def test_an_entry_without_its_kind_or_operands_changes_that_of_the_base(tmp_path: Path) -> None:
+    child = CHILD + """
+[limits]
+accumulator = { overflow = "saturate" }
+[types]
+act = { zero_point = 0 }
+[ops]
+requantize = { arithmetic = "ruy" }
+max_pool2d = { kernel = [1, 3] }
+"""
+    descriptor = read_descriptor(write(tmp_path, child=child, base=BASE)).descriptor
+    accumulator = descriptor.limits.accumulator
+    assert (accumulator.bits, accumulator.overflow) == (24, "saturate")
+    assert (descriptor.types["act"].storage, descriptor.types["act"].zero_point) == ("i8", 0)
+    requantize, pool = descriptor.ops["requantize"], descriptor.ops["max_pool2d"]
+    assert (requantize.operands, requantize.fuse, requantize.arithmetic) == (["acc|act"], True, "ruy")
+    assert (pool.ties, pool.kernel) == ("all", [1, 3])
+
+
+def test_ops_that_the_target_is_without(tmp_path: Path) -> None:
+    """They are gone from the base; a later target may have them again."""
+    without = CHILD + 'without = ["max_pool2d"]\n'
+    assert list(read_descriptor(write(tmp_path, child=without, base=BASE)).descriptor.ops) == ["requantize"]
+    again = CHILD.replace("base", "child").replace('name = "child"', 'name = "third"') + """
+[ops]
+max_pool2d = { in = ["act"], out = "act", ties = "all" }
+"""
+    assert list(read_descriptor(write(tmp_path, third=again)).descriptor.ops) == ["requantize", "max_pool2d"]
 
 
 def test_a_target_is_extended_by_its_name(tmp_path: Path) -> None:

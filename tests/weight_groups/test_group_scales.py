@@ -57,19 +57,21 @@ def test_weights_on_such_a_grid_are_found_again() -> None:
     assert error < 1e-4
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_search_is_near_the_best(seed: int) -> None:
-    """A finer search over all scales and every multiplier gains little."""
-    rng = np.random.default_rng(seed)
-    weights = rng.normal(0, 1, (1, 40)) * np.repeat(rng.lognormal(0, 0.7, (1, 5)), 8, 1)
-    scale, _ = group_scales(weights, (1, 8), 0, LIMITS, (1, 15))
-    found = np.square(rounded(weights, scale, (1, 8)) - weights).sum()
-    cut = weights.reshape(5, 8)
-    bases = np.geomspace(np.abs(weights).max() / 8 / 15 / 2, np.abs(weights).max() / 7, 400)
-    steps = bases[:, None] * np.arange(1, 16)
-    values = np.clip(np.rint(cut[:, None, None] / steps[..., None]), *LIMITS) * steps[..., None]
-    best = np.square(values - cut[:, None, None]).sum(3).min(2).sum(0).min()
-    assert found <= 1.05 * best
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_search_is_near_the_best(weighted: bool) -> None:
+    """A finer search over all scales and every multiplier gains little, over many channels."""
+    rng = np.random.default_rng(5)
+    weights = rng.normal(0, 1, (30, 40)) * np.repeat(rng.lognormal(0, 0.7, (30, 5)), 8, 1)
+    importance = rng.lognormal(0, 1, (30, 40)) if weighted else np.ones((30, 40))
+    scale, _ = group_scales(weights, (1, 8), 0, LIMITS, (1, 15), importance if weighted else None)
+    found = (importance * np.square(rounded(weights, scale, (1, 8)) - weights)).sum()
+    best = 0.0
+    for channel, counts in zip(weights, importance, strict=True):
+        cut = channel.reshape(5, 1, 1, 8)
+        steps = np.geomspace(np.abs(channel).max() / 240, np.abs(channel).max() / 7, 200)[:, None] * np.arange(1, 16)
+        values = np.clip(np.rint(cut / steps[..., None]), *LIMITS) * steps[..., None]
+        best += (counts.reshape(5, 1, 1, 8) * np.square(values - cut)).sum(3).min(2).sum(0).min()
+    assert found <= 1.04 * best
 
 
 def test_groups_serve_unequal_weights() -> None:
