@@ -73,7 +73,9 @@ class _AffineMarks(ValueMarks):
     def is_held_behind_clamp(self, node: Node, row: Row) -> bool:
         """Whether the result exists only to be limited by the activation that follows."""
         clamp = self.target.rows.get("clamp")
-        if row.tied or row.name == "clamp" or clamp is None or not clamp.may_end(node.op.name) or len(node.results) != 1:
+        if row.tied or row.name == "clamp" or len(node.results) != 1:
+            return False
+        if clamp is None or not clamp.may_end(node.op.name):
             return False
         if len(node.result.uses) != 1 or _is_prescribed(self.target.result_type(row)):
             return False

@@ -48,7 +48,7 @@ class LayerVerdict:
         return " + ".join(self.layers) or "(added by the compiler)"
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as plain dicts, lists and strings; the keys are documented in docs/check.md."""
+        """The verdict as plain dicts, lists and strings; the keys are documented in docs/checking.md."""
         return {
             "layers": list(self.layers), "ops": list(self.ops), "status": self.status,
             "decompositions": list(self.rules), "parts": list(self.parts), "host_ops": list(self.host_ops),

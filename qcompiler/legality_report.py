@@ -52,7 +52,7 @@ class LegalityReport:
         return sum(layer.status == status for layer in self.layers)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain dicts, lists, strings and numbers; the keys are documented in docs/check.md."""
+        """The report as plain dicts, lists, strings and numbers; the keys are documented in docs/checking.md."""
         return {
             "target": self.target,
             "legal": self.is_legal,

@@ -97,8 +97,7 @@ def _result_range(node: Node, ranges: Mapping[Value, Interval], outer: Mapping[V
     if isinstance(op, Clamp):
         return min(max(first[0], op.minimum), op.maximum), min(max(first[1], op.minimum), op.maximum)
     if isinstance(op, LookupTable):
-        lowest = node.operands[0].type.storage.minimum
-        entries = op.table.array[first[0] - lowest : first[1] - lowest + 1]
+        entries = op.entries_for(node.operands[0].type, first)
         return int(entries.min()), int(entries.max())
     if isinstance(op, AveragePool2D):
         # The rounded average of integers lies between them.

@@ -51,19 +51,29 @@ def _print(report: LegalityReport) -> None:
 
     rows = [(layer.name, ", ".join(layer.ops), layer.status, _detail(layer)) for layer in report.layers]
     print_table(rows, ("layer", "ops", "status", "detail"))
-    for layer in report.layers:
-        if layer.status == "illegal":
-            typer.echo(f"\n{layer.name}: ways out")
-            for way in layer.ways_out:
-                typer.echo(f"  - {way}")
+    for ways, names in _ways_out(report).items():
+        typer.echo(f"\nways out for {', '.join(names)}:")
+        for way in ways:
+            typer.echo(f"  - {way}")
     if report.crossings:
         typer.echo("")
         crossings = [(c.layer or "(added by the compiler)", c.direction, c.type) for c in report.crossings]
         print_table(crossings, ("crossing behind", "direction", "value"))
     if not report.is_complete:
         typer.echo("\nother layers were not judged: the model cannot be imported")
+    if report.layers and any(layer.status == "illegal" for layer in report.layers):
+        typer.echo("")
     counts = ((status, report.count(status)) for status in STATUSES)
     typer.echo(f"target {report.target}: " + ", ".join(f"{n} {s}" for s, n in counts if n or s != "host"))
+
+
+def _ways_out(report: LegalityReport) -> dict[tuple[str, ...], list[str]]:
+    """The illegal layers, by what can be done about them."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for layer in report.layers:
+        if layer.status == "illegal":
+            found.setdefault(layer.ways_out, []).append(layer.name)
+    return found
 
 
 def _detail(layer: LayerVerdict) -> str:

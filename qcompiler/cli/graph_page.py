@@ -29,7 +29,8 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data", "-d", metavar="X.npz",
-        help="With --value or --accumulators: samples to run. With --html and a float --against: samples to measure errors on.",
+        help="With --value or --accumulators: samples to run. With --html and a float --against: samples to measure "
+        "errors on.",
     ),
 ]
 

@@ -27,8 +27,8 @@ from qcompiler.numerics.requantize_forms import RequantizeForm, requantize, requ
 from qcompiler.numerics.table import tabulate
 
 __all__ = [
-    "ARITHMETIC", "AffineQuantize", "BlockArithmetic", "BlockFormat", "Intermediate", "Quantization",
-    "RequantizeForm", "arithmetic", "averaging", "block_arithmetic", "block_table", "dequantize", "elementwise",
-    "interpolation", "next_power_of_two", "onnxruntime_elementwise", "parameters_from_range", "power_of_two", "requantize", "requantize_form", "resolve",
-    "softmax", "table_softmax", "tabulate", "tabulate_interpolated",
+    "ARITHMETIC", "AffineQuantize", "BlockArithmetic", "BlockFormat", "Intermediate", "Quantization", "RequantizeForm",
+    "arithmetic", "averaging", "block_arithmetic", "block_table", "dequantize", "elementwise", "interpolation",
+    "next_power_of_two", "onnxruntime_elementwise", "parameters_from_range", "power_of_two", "requantize",
+    "requantize_form", "resolve", "softmax", "table_softmax", "tabulate", "tabulate_interpolated",
 ]

@@ -131,7 +131,7 @@ def parameters_from_range(
 def next_power_of_two(scale: ArrayLike) -> NDArray[np.float32]:
     """The smallest powers of two that are no smaller than positive float32 numbers."""
     fraction, exponent = np.frexp(np.asarray(scale, np.float32))
-    return np.ldexp(np.float32(1), exponent - (fraction == 0.5)).astype(np.float32)
+    return np.asarray(np.ldexp(np.float32(1), exponent - (fraction == 0.5)), np.float32)
 
 
 def _positive(scale: NDArray[np.float64], degenerate: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ STEPS = 512
 """Intervals between neighbouring entries."""
 INTERPOLATED_ENTRIES = STEPS + 1
 OPERAND_BITS = 16
-_OFFSET_BITS = 7
+OFFSET_BITS = 7
 """Bits of an operand within an interval."""
 LARGEST_SLOPE = (1 << 15) - 1
 """Neighbouring entries differ by a 16-bit number at most."""
@@ -35,10 +35,10 @@ def interpolate(entries: NDArray[Any], offset: Int64) -> Int64:
         int64 in the shape of ``offset``; each between the two entries around it.
     """
     wide = entries.astype(np.int64)
-    index = offset >> _OFFSET_BITS
+    index = offset >> OFFSET_BITS
     slope = np.diff(wide)[index]
-    fraction = offset & ((1 << _OFFSET_BITS) - 1)
-    result: Int64 = wide[index] + ((slope * fraction + (1 << (_OFFSET_BITS - 1))) >> _OFFSET_BITS)
+    fraction = offset & ((1 << OFFSET_BITS) - 1)
+    result: Int64 = wide[index] + ((slope * fraction + (1 << (OFFSET_BITS - 1))) >> OFFSET_BITS)
     return result
 
 
@@ -54,11 +54,11 @@ def tabulate_interpolated(
 
     They stand for arguments that divide the range from the smallest to the largest stored input evenly. That range is
     65,535 steps long, while 512 intervals of 128 steps are looked up: an entry's argument lies up to one step below
-    that of its stored input. Computed in float32 as LiteRT does it, where results of n bits have ``(2**n - 1) / 2**n`` of their scale. An entry is the
-    function's value less half of the error that interpolation makes in the middle of the interval behind it, each
-    rounded half away from zero. The last entry is the value at the largest stored input. Poles and values outside the
-    function's domain take the nearest bound: NaN becomes the zero point. Entries more than ``LARGEST_SLOPE`` from the
-    one before are brought that near to it.
+    that of its stored input. Computed in float32 as LiteRT does it, where results of n bits have
+    ``(2**n - 1) / 2**n`` of their scale. An entry is the function's value less half of the error that interpolation
+    makes in the middle of the interval behind it, each rounded half away from zero. The last entry is the value at
+    the largest stored input. Poles and values outside the function's domain take the nearest bound: NaN becomes the
+    zero point. Entries more than ``LARGEST_SLOPE`` from the one before are brought that near to it.
 
     Args:
         function: of float64 numbers that float32 holds; vectorized. For an op, its ``tabulated``.
@@ -102,7 +102,9 @@ def interpolated_entries(
     def scaled(x: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             value = np.asarray(function(x.astype(np.float64))).astype(dtype) * steps_per_unit
-        return np.clip(np.nan_to_num(value, nan=0.0, posinf=np.inf, neginf=-np.inf), -(2.0**40), 2.0**40).astype(dtype)
+        defined: NDArray[Any] = np.where(np.isnan(value), 0, value)
+        bounded: NDArray[Any] = np.clip(defined, -(2.0**40), 2.0**40).astype(dtype)
+        return bounded
 
     with np.errstate(all="ignore"):
         values = scaled(start)

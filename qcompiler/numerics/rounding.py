@@ -81,7 +81,8 @@ def round_half_up(x: NDArray[Any]) -> NDArray[Any]:
     """Nearest whole number of each real, ties toward plus infinity, in the float format of ``x``."""
     # The fraction is exact near one half, where it decides; floor(x + 0.5) is not.
     whole: NDArray[Any] = np.floor(x)
-    return whole + (x - whole >= 0.5)
+    rounded: NDArray[Any] = whole + (x - whole >= 0.5)
+    return rounded
 
 
 def round_half_away(x: NDArray[Any]) -> NDArray[Any]:

@@ -34,7 +34,7 @@ class TableSoftmax:
     """
 
     def constants(self, source: Quantization, output: Quantization) -> dict[str, NDArray[Any]]:
-        """Multiplier and shift from stored differences to the table's steps, the tables, and the result's fraction bits.
+        """Multiplier and shift from stored differences to the table's steps; the tables; the result's fraction bits.
 
         Raises:
             QCompilerError: the result's scale or zero point is another.

@@ -10,7 +10,13 @@ from qcompiler.ir.constant_array import ConstantArray
 from qcompiler.ir.dimension import Shape
 from qcompiler.ir.op import Array, Fact, Op, Tensor, op, require
 from qcompiler.ir.types import Elem, TensorType
-from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES, LARGEST_SLOPE, OPERAND_BITS, interpolate
+from qcompiler.numerics.interpolated_table import (
+    INTERPOLATED_ENTRIES,
+    LARGEST_SLOPE,
+    OFFSET_BITS,
+    OPERAND_BITS,
+    interpolate,
+)
 from qcompiler.ops.inference import operand_count
 from qcompiler.ops.quantized import affine
 
@@ -36,9 +42,8 @@ class LookupTable(Op):
         elem = affine(operands[0])
         require(elem.is_per_tensor, f"needs one scale for the whole tensor, found {elem}")
         bits = elem.storage.bits
-        require(
-            bits <= 8 or bits == OPERAND_BITS, f"a table needs an operand of 16, or at most 8 bits, found {elem.storage}"
-        )
+        fits = bits <= 8 or bits == OPERAND_BITS
+        require(fits, f"a table needs an operand of 16, or at most 8 bits, found {elem.storage}")
         entries = INTERPOLATED_ENTRIES if bits == OPERAND_BITS else 1 << bits
         require(self.table.shape == (entries,), f"a table for {elem.storage} has {entries} entries: {self.table.shape}")
         return (None,)
@@ -54,6 +59,13 @@ class LookupTable(Op):
         if is_interpolated(operands[0]):
             slope = int(np.abs(np.diff(table.astype(np.int64))).max())
             require(slope <= LARGEST_SLOPE, f"neighbouring entries differ by {slope}, more than {LARGEST_SLOPE}")
+
+    def entries_for(self, operand: TensorType, interval: tuple[int, int]) -> Array:
+        """The entries from which operands between two stored integers, both included, take their results."""
+        first, last = (q - operand.storage.minimum for q in interval)
+        if is_interpolated(operand):
+            return self.table.array[first >> OFFSET_BITS : (last >> OFFSET_BITS) + 2]
+        return self.table.array[first : last + 1]
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         offset = operands[0].data.astype(np.int64) - operands[0].type.storage.minimum

@@ -11,6 +11,9 @@ from qcompiler.rewrite.conversion import Mode, convert
 from qcompiler.rewrite.rule import RULES, Rule
 from qcompiler.target import Target, Violation, built_in_targets, check_float_node, load_target
 
+_MOST_NAMED = 5
+"""Targets that a way out names at most."""
+
 
 def ways_out(target: Target, illegal: Iterable[tuple[Node, Violation]], unlisted: Iterable[str]) -> tuple[str, ...]:
     """What makes a layer legal, the nearest first.
@@ -29,7 +32,8 @@ def ways_out(target: Target, illegal: Iterable[tuple[Node, Violation]], unlisted
             found.append(f"change {violation.entry} in the descriptor if the hardware allows it")
     able = [name for name in _built_in_names() if all(_can_run(name, node) for node, _ in pairs)]
     if pairs and able:
-        found.append("compile for a target that runs it: " + ", ".join(able))
+        others = f" and {len(able) - _MOST_NAMED} others" if len(able) > _MOST_NAMED else ""
+        found.append("compile for a target that runs it: " + ", ".join(able[:_MOST_NAMED]) + others)
     if target.descriptor.fallback != "host":
         found.append('leave it to the host: fallback = "host" in the descriptor, or --fallback host')
     return tuple(dict.fromkeys(found)) or ("change the layer in the model",)

@@ -59,6 +59,8 @@ class Limits(Strict):
     accumulator: Accumulator = Accumulator()
 
 
+ScaleRule = Literal["free", "power-of-two", "product(0,1)", "floor", "no-overflow", "headroom"]
+
 _BLOCK_FIELDS = (
     "mantissa", "exponent", "mx", "representation", "symmetric", "guard", "rounding", "overflow", "exponents",
 )
@@ -82,9 +84,9 @@ class TypeSpec(Strict):
     )
     zero_point: Literal["any"] | int = Field("any", description="'any', or the only zero point allowed")
     range: Range | None = Field(None, description="smallest and largest stored integer; default: those of storage")
-    scale: Literal["free", "power-of-two", "product(0,1)", "floor", "no-overflow", "headroom"] | Annotated[float, Field(gt=0)] = Field(
-        "free", description="affine: 'free', calibration chooses; 'power-of-two', the same among powers of two; 'product(0,1)', that of the operands; a number, "
-        "fixed. block: the scale rule, 'floor' where not given"
+    scale: ScaleRule | Annotated[float, Field(gt=0)] = Field(
+        "free", description="affine: 'free', calibration chooses; 'power-of-two', the same among powers of two; "
+        "'product(0,1)', that of the operands; a number, fixed. block: the scale rule, 'floor' where not given"
     )
     group_multiplier: Range | None = Field(
         None, description="affine, for blocks of a number: smallest and largest of the whole numbers, 255 at most, "
@@ -189,7 +191,9 @@ class OpRow(Strict):
     arithmetic: str | None = Field(None, description="the registered arithmetic, such as litert-add{shift=20}")
     ties: Literal["all"] | None = Field(None, description="'all': operands and results share scale and zero point")
     fuse: bool = Field(False, description="may end a fused kernel, after the op that it follows")
-    fuse_after: list[str] = Field([], description="with 'fuse': kernels that it may end, by their first op; all if empty")
+    fuse_after: list[str] = Field(
+        [], description="with 'fuse': kernels that it may end, by their first op; all if empty"
+    )
     kernel: Range | None = Field(None, description="smallest and largest kernel size along an axis")
     strides: Range | None = Field(None, description="smallest and largest stride along an axis")
     dilations: Range | None = Field(None, description="smallest and largest dilation along an axis")

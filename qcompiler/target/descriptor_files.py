@@ -110,10 +110,10 @@ class DescriptorFiles:
         files = [DescriptorFile.read(path)]
         while (base := _base(files[-1], targets)) is not None:
             if base.resolve() in [f.path.resolve() for f in files]:
-                raise QCompilerError(
-                    f"{files[-1].path}: extends: a descriptor cannot extend itself",
-                    found=" -> ".join(p.name for p in (*(f.path for f in files), base)),
-                )
+                way = " -> ".join(p.name for p in (*(f.path for f in files), base))
+                raise files[-1].broken(["extends"], f"a descriptor cannot extend itself: {way}", "extend another one")
+            if not base.is_file():
+                raise files[-1].broken(["extends"], f"there is no file {base}", "paths count from this file's folder")
             files.append(DescriptorFile.read(base))
         return cls(tuple(files))
 
@@ -182,12 +182,10 @@ def _base(file: DescriptorFile, targets: Mapping[str, Path]) -> Path | None:
     if base is None:
         return None
     if not isinstance(base, str):
-        raise QCompilerError(f"{file.path}: extends: must be the name of a target or the path of a .toml file")
+        raise file.broken(["extends"], f"must be the name of a target or the path of a .toml file, found {base!r}")
     if base.endswith(".toml"):
         return file.path.parent / base
     if base in targets:
         return targets[base]
-    raise QCompilerError(
-        f"{file.path}: extends: unknown target {base!r}", expected="one of " + ", ".join(targets),
-        fix=did_you_mean(base, targets, most=3),
-    )
+    fix = did_you_mean(base, targets, most=3) or f"use one of {', '.join(targets)}, or a .toml file"
+    raise file.broken(["extends"], f"unknown target {base!r}", fix)

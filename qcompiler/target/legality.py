@@ -13,7 +13,6 @@ from qcompiler.ir import Affine, BlockFloat, Node, Scalar, Shape, TensorType, Va
 from qcompiler.ir.scalar import F32
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.contraction import Contraction
-from qcompiler.ops.quantized import affine
 from qcompiler.target.block_types import admits_block, block_lengths, operand_blocks, result_blocks
 from qcompiler.target.descriptor import TypeSpec
 from qcompiler.target.target import Row, Target, admits_affine
@@ -214,9 +213,9 @@ def _check_weight_sum(row: Row, node: Node, outer: Mapping[Value, Value]) -> Vio
     weights = constant_value(outer.get(value, value))
     if weights is None:
         return None
-    centered = weights.astype(np.int64) - affine(value.type).zero_point_for(weights.shape)
     axis = op.weight_channel_axis(weights.ndim)
-    largest = int(np.abs(centered).sum(tuple(i for i in range(weights.ndim) if i != axis)).max(initial=0))
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    largest = int(np.abs(op.integer_weights(value.type, weights)).sum(others).max(initial=0))
     if largest <= limit:
         return None
     return Violation(

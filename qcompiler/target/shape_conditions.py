@@ -58,8 +58,8 @@ def reduced_axes_shorter_than(node: Node, target: Target, *, length: int) -> str
     if not isinstance(node.op, Reduction):
         return None
     shape = node.operands[0].type.shape
-    long = [str(shape[axis]) for axis in node.op.axes if isinstance(shape[axis], int) and shape[axis] >= length]
-    return " and ".join(long) or None
+    reduced = (shape[axis] for axis in node.op.axes)
+    return " and ".join(str(size) for size in reduced if isinstance(size, int) and size >= length) or None
 
 
 @predicate("reduction-at-most")
@@ -73,7 +73,7 @@ def reduction_at_most(node: Node, target: Target, *, length: int) -> str | None:
 
 @predicate("upsamples-by")
 def upsamples_by(node: Node, target: Target, *, factors: str, half_pixel: int) -> str | None:
-    """an image is resized by one factor along both axes, of {factors}, or linearly with half-pixel centers by {half_pixel}"""
+    """an image grows by one factor along both axes: {factors}, or {half_pixel} if linear with half-pixel centers"""
     op = node.op
     if not isinstance(op, Resize):
         return None

@@ -95,8 +95,8 @@ class Measurement:
             how = "reference"
         if how == "native" and compared:
             few = {name: array[:compared] for name, array in case.eval_x.items()}
-            both = [program.run(few, backend=backend)[output] for backend in ("native", "reference")]
-            if not np.array_equal(*both):
+            ours, meant = (program.run(few, backend=backend)[output] for backend in ("native", "reference"))
+            if not np.array_equal(ours, meant):
                 raise SystemExit(f"{case.model.stem} on {target}: native code and reference interpreter differ")
             how = f"native = reference on {compared}"
         exact = program.run(case.eval_x)[output]

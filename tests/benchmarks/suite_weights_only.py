@@ -1,6 +1,6 @@
 """Exact programs against the simulation in which only the weights are quantized.
 
-    python tests/benchmarks/suite_weights_only.py SUITE [CASE ...] [--target tpu-int16x8] [--samples 256]
+    python tests/benchmarks/suite_weights_only.py SUITE [CASE ...] [--target tpu-int16x8] [--samples 512]
 
 With activations of 16 bits, what is lost should be what the weights lose: each output's signal to quantization noise
 ratio, taken against the float model, is compared with that of the calibrated float program whose activations are
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("suite", type=Path, help="folder that holds suite.py and suite.toml")
     parser.add_argument("cases", nargs="*", default=list(CNNS), help="cases to run (default: all CNNs)")
     parser.add_argument("--target", default="tpu-int16x8", help="target to compile for")
-    parser.add_argument("--samples", type=int, default=256, help="samples of the evaluation split")
+    parser.add_argument("--samples", type=int, default=512, help="samples of the evaluation split")
     options = parser.parse_args()
     suite = load_suite(options.suite)
     passes = load_target(options.target).descriptor.pipeline.split(",")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import models
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import models
 import qcompiler
 from qcompiler.calibration.observers import MinMax, SquaredError
 from qcompiler.calibration.power_of_two import best_power_of_two, squared_error

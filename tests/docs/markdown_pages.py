@@ -107,7 +107,8 @@ def _run_command(command: str, expected: str, where: str) -> None:
     assert words[0] == "qcompiler", f"{where}: cannot run {command!r}"
     result = CliRunner().invoke(app, words[1:], catch_exceptions=False)
     differs = words[1] == "diff" and not expected.startswith("the programs are equal")
-    status = 2 if expected.startswith("error:") else 1 if differs else 0
+    refuses = expected.startswith("error:") or (words[1] == "check" and not expected.rstrip().endswith(" 0 illegal"))
+    status = 2 if refuses else 1 if differs else 0
     assert result.exit_code == status, f"{where}: {command}\n{result.output}"
     assert_prints(expected, result.output, f"{where}: {command}")
 

@@ -114,7 +114,7 @@ def binary(w: OpWriter, a: Value, b: Value) -> Value:
 
 
 def table(w: OpWriter, x: Value) -> Value:
-    """Any function of 8-bit numbers, or of 16-bit numbers; neighbours of these are as far apart as they may be at times."""
+    """Any function of 8-bit numbers, or of 16-bit numbers, whose entries are as far apart as they may be at times."""
     elem = w.activation(w.pick(I8, U8, I16, U16))
     wide = x.type.storage.bits == 16
     entries = w.rng.integers(elem.qmin, elem.qmax, INTERPOLATED_ENTRIES if wide else 256, endpoint=True)

@@ -19,7 +19,6 @@ from qcompiler.ops.quantization import Dequantize
 from qcompiler.ops.quantized import affine
 from qcompiler.ops.reduction import ArgMax, Mean, ReduceMax, ReduceMin, ReduceSum
 
-
 TIES = tuple(DIVISION_ROUNDINGS)
 """Roundings of divisions by whole numbers."""
 

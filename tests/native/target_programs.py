@@ -220,7 +220,7 @@ def limits_of(target: Target) -> list[Limit]:
             raise LookupError(f"row {name!r} has max_rank, for which limits_of has no nodes")
         for condition in row.conditions:
             cited = condition.citation.partition("{")[0]
-            if cited == "kernel-area-at-most" and row.spec.kernel == [1, isqrt(condition.parameters["largest"])]:
+            if cited == "kernel-area-at-most" and row.spec.kernel == [1, isqrt(int(condition.parameters["largest"]))]:
                 continue  # the kernel's range says the same
             if cited not in PREDICATES:
                 raise LookupError(f"predicate {cited!r} has no nodes: add them to PREDICATES")

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from target_programs import CONVERSIONS, Cited, Limit, every_row, limits_of, node_of, program_of
 
 from qcompiler import plugins
+from qcompiler.backends import reference
 from qcompiler.backends.tvm.kernel_cache import KernelCache
 from qcompiler.backends.tvm.selection import select_instruction_set
 from qcompiler.compilation import compile
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, walk
+from qcompiler.ir import Affine, BlockFloat, Graph, Tensor, Value, walk
 from qcompiler.ops.table import LookupTable
 from qcompiler.pipeline import Context, Pipeline
 from qcompiler.program import Program
@@ -63,7 +64,23 @@ def test_every_row_runs_the_same_in_native_code(name: str, tmp_path: Path) -> No
     # A function of one number that has a row of its own still runs as a table.
     used |= {node.op.function for node in walk(program.graph) if isinstance(node.op, LookupTable)}
     assert set(target.rows) - used == set()
+    _reaches_both_ends(program)
     check_native(program, tmp_path)
+
+
+def _reaches_both_ends(program: Program) -> None:
+    """Some tensor holds the least and the largest integer that its type has."""
+    reached = []
+
+    def observe(value: Value, tensor: Tensor) -> None:
+        elem = value.type.elem
+        if isinstance(elem, Affine):
+            reached.append((int(tensor.data.min()), int(tensor.data.max())) == (elem.qmin, elem.qmax))
+        elif isinstance(elem, BlockFloat) and elem.format.element == "integer":
+            reached.append(int(tensor.data.max()) == elem.format.largest)
+
+    reference.run(program.graph, numbers(program.graph, 8, 3.0), observe)
+    assert any(reached) or not reached
 
 
 @cache

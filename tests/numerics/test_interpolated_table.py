@@ -84,7 +84,7 @@ def test_close_to_the_function_everywhere(op: UnaryFunction, source: Quantizatio
 
 
 def test_the_error_of_the_chord_is_shared_out() -> None:
-    """Entries lie off a curved function by half of what the chord errs in the middle, so that the middle is as far off."""
+    """Entries lie off a curved function by half of what the chord errs in the middle; the middle is as far off."""
     source = signed(8 / 32768)
 
     def wave(x: np.ndarray) -> np.ndarray:

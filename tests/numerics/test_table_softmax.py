@@ -67,7 +67,8 @@ def test_rows(length: int, scale: float, bits: int) -> None:
 def test_tables_stand_for_their_functions() -> None:
     constants = RULE.constants(source_of(0.1), OUTPUTS[15])
     offsets = np.arange(1 << 16)
-    for name, real in (("exponentials", np.exp(-10 + 10 / 65536 * offsets)), ("reciprocals", 1 / (1 + offsets / 65536))):
+    functions = {"exponentials": np.exp(-10 + 10 / 65536 * offsets), "reciprocals": 1 / (1 + offsets / 65536)}
+    for name, real in functions.items():
         assert np.abs(interpolate(constants[name], offsets) - np.minimum(32768 * real, 32767)).max() < 2
 
 

@@ -202,7 +202,8 @@ def test_a_huge_bias_raises_the_scale_of_its_channel() -> None:
     context = Context(load_target("tpu-int8"), open_data(feeds, graph))
     after = Pipeline.parse(FUSED).run(clone(graph), context)
     assert len(context.warnings) == 1
-    assert context.warnings[0].startswith("2 weight channels in 1 layers, 'fc' first")
+    assert context.warnings[0].startswith("2 weight channels in 1 layers got a larger scale")
+    assert context.warnings[0].endswith(": 'fc'")
     bias = next(n for n in after.nodes if isinstance(n.op, Constant) and n.result.type.storage == I32)
     assert isinstance(bias.op, Constant)
     assert np.abs(bias.op.value.array.astype(np.int64)).max() <= 2**30 + 1

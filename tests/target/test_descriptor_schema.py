@@ -91,11 +91,8 @@ def test_names_are_those_that_are_registered() -> None:
 
 
 def test_names_of_plugins_are_there_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Foreign(OPS["relu"]):  # type: ignore[misc]
-        """An op of a plugin."""
-
-    Foreign.__module__ = "somewhere.else"
-    monkeypatch.setitem(OPS._definitions, "foreign", type(OPS.definitions()["relu"])(Foreign, "somewhere.else"))
+    foreign = type("Foreign", (OPS["relu"],), {"__doc__": "An op of a plugin.", "__module__": "somewhere.else"})
+    monkeypatch.setitem(OPS, "foreign", foreign)
     text = AFFINE + 'foreign = { in = ["act"], out = "act" }\n'
     asked = descriptor_schema(known_decompositions(), list(TARGETS))
     assert problems(text, asked) == []

@@ -130,10 +130,10 @@ def test_chains_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ('"dsp-bfp17"', "child.toml: extends: unknown target 'dsp-bfp17'"),
-        ('"absent.toml"', "cannot read target descriptor .*absent.toml"),
-        ("3", "child.toml: extends: must be the name of a target or the path"),
-        ('["dsp-bfp16"]', "child.toml: extends: must be the name of a target or the path"),
+        ('"dsp-bfp17"', "child.toml, line 2: extends: unknown target 'dsp-bfp17'"),
+        ('"absent.toml"', "child.toml, line 2: extends: there is no file .*absent.toml"),
+        ("3", "child.toml, line 2: extends: must be the name of a target or the path"),
+        ('["dsp-bfp16"]', "child.toml, line 2: extends: must be the name of a target or the path"),
     ],
 )
 def test_bases_that_there_are_not(base: str, message: str, tmp_path: Path) -> None:
@@ -153,10 +153,10 @@ def test_nothing_extends_itself(names: tuple[str, ...], tmp_path: Path) -> None:
     files = {
         name: CHILD.replace("base.toml", f"{names[(i + 1) % len(names)]}.toml") for i, name in enumerate(names)
     }
-    message = rf"{names[-1]}\.toml: extends: a descriptor cannot extend itself"
+    message = rf"{names[-1]}\.toml, line 2: extends: a descriptor cannot extend itself"
     with pytest.raises(QCompilerError, match=message) as caught:
         read_descriptor(write(tmp_path, **files))
-    assert caught.value.found == " -> ".join(f"{n}.toml" for n in (*names, names[0]))
+    assert caught.value.problem.endswith(": " + " -> ".join(f"{n}.toml" for n in (*names, names[0])))
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,12 @@ class Depthwise(Kernel):
         return window_counts((self.height, self.width), self.kernel, self.strides, self.dilations, self.pads)
 
     def pack(
-        self, weights: NDArray[np.int8], bias: NDArray[np.int32], zero_point: int, isa: InstructionSet
+        self, weights: NDArray[Any], bias: NDArray[np.int32], zero_point: int, isa: InstructionSet
     ) -> list[NDArray[Any]]:
         """The constants ``weights``, ``bias`` and, with padding, ``fill``.
 
         Args:
-            weights: ``[C, KH, KW]``.
+            weights: ``[C, KH, KW]``; int8, or int16 where the instruction set takes it.
             bias: ``[C]``.
             zero_point: of the activations; padding has this value.
             isa: the instruction set.

@@ -15,10 +15,9 @@ from tvm import tirx
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
 from qcompiler.backends.tvm.lanes import Expr, convert
-from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES
+from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES, OFFSET_BITS
 
 _ITEM_ELEMENTS = 4096
-_OFFSET_BITS = 7
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class InterpolatedLookup(Kernel):
 
 def interpolated(table: Any, offset: Expr) -> Expr:
     """int32 between neighbouring entries of a table of 513; ``offset``, int32, is from 0 to 65535."""
-    index = named(offset >> _OFFSET_BITS)
-    fraction = offset & ((1 << _OFFSET_BITS) - 1)
+    index = named(offset >> OFFSET_BITS)
+    fraction = offset & ((1 << OFFSET_BITS) - 1)
     base, following = (named(convert(load(table, place), "int32")) for place in (index, index + 1))
     # Neighbours are less than 2**15 apart, so that the product fits.
-    return named(base + (((following - base) * fraction + (1 << (_OFFSET_BITS - 1))) >> _OFFSET_BITS))
+    return named(base + (((following - base) * fraction + (1 << (OFFSET_BITS - 1))) >> OFFSET_BITS))

@@ -95,7 +95,8 @@ class Int16Contraction:
     def folded_bias(self) -> NDArray[np.int64]:
         """The bias less what the zero point contributes, to which products of the int16 activations are added."""
         sums = self.weights.reshape(len(self.weights), -1).sum(1, dtype=np.int64)
-        return self.bias - self.zero_point * sums
+        folded: NDArray[np.int64] = self.bias - self.zero_point * sums
+        return folded
 
     def fits_int32(self, node: Node) -> bool:
         """Whether neither the sums nor anything on the way to them leaves 32 bits."""

@@ -12,8 +12,8 @@ from tvm import tirx
 
 from qcompiler.backends.lowering import lowering
 from qcompiler.backends.tvm.element import Element, Stage
-from qcompiler.backends.tvm.lanes import Expr, convert, literal_like
 from qcompiler.backends.tvm.kernel import named
+from qcompiler.backends.tvm.lanes import Expr, convert, literal_like
 from qcompiler.backends.tvm.stages.rounding import negative
 from qcompiler.backends.tvm.stages.zero_points import Offset, offset
 from qcompiler.ir import Node
