@@ -25,8 +25,10 @@ from op_writer import FORMS, SHARED_FORMS, OpWriter
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.selection import runnable_instruction_sets
 from qcompiler.ir import SymbolicDim, verify, walk
+from qcompiler.ir.op import OPS
 from qcompiler.numerics import BlockArithmetic
 from qcompiler.numerics.registry import ARITHMETIC
+from qcompiler.ops.activation import UnaryFunction
 from qcompiler.target import load_target
 
 ISAS = runnable_instruction_sets()
@@ -133,5 +135,7 @@ def test_no_op_is_missing() -> None:
             for case in cases.CASES:
                 w.add_case(case)
             drawn |= {node.op.name for node in walk(w.graph)}
-    for target in ("tpu-int8", "tpu-int16x8", "cpu-int8"):
-        assert set(load_target(target).descriptor.ops) <= drawn
+    for target in ("tpu-int8", "tpu-int16x8", "hexagon-u16a8w", "cpu-int8"):
+        # Functions of one number that have rows of their own are tables too.
+        held = {name for name in load_target(target).descriptor.ops if not issubclass(OPS[name], UnaryFunction)}
+        assert held <= drawn
