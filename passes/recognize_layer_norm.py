@@ -33,7 +33,7 @@ _TOLERANCE = 1e-3
 @rule("name-layer-norm", into="recognize")
 @dataclass(frozen=True)
 class NameLayerNorm(Rule):
-    """Ops that together compute (x - mean) / sqrt(variance + epsilon) * scale + shift become ``layer_norm``."""
+    """Ops that together compute (x - mean) / sqrt(variance + epsilon) * scale + shift become layer_norm."""
 
     max_nodes: int = 24
 

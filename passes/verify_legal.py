@@ -77,9 +77,15 @@ def _check(
     if violation:
         raise QCompilerError(
             f"{node.op.name} is not legal on target {target.name!r}", layer=node.layer,
-            expected=violation.constraint, found=violation.found,
+            expected=violation.constraint, found=violation.found, fix=_way_out(violation),
         )
     accumulators.check(node, outer, ranges)
+
+
+def _way_out(violation: Violation) -> str:
+    if violation.entry:
+        return f"change {violation.entry} in the descriptor if the hardware allows it, or use another target"
+    return "compile the model for this target, or for another that can run it"
 
 
 def _violation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -111,7 +112,7 @@ class ContractionSums:
             return SumBounds(
                 (terms * min(below * w_above, above * w_below),), (terms * max(below * w_below, above * w_above),)
             )
-        positive, negative = (side[..., stop] - side[..., start] for side in self._cumulative())
+        positive, negative = (side[..., stop] - side[..., start] for side in self._cumulative)
         largest = max(int(positive.max(initial=0)), -int(negative.min(initial=0)))
         if 2 * largest * max(above, -below) >= _INT64_SAFE:
             # Products of wide operands leave 64 bits; python integers do not.
@@ -120,19 +121,18 @@ class ContractionSums:
         highs = np.asarray(positive * above + negative * below).max(0)
         return SumBounds(tuple(map(int, lows)), tuple(map(int, highs)))
 
+    @cached_property
     def _cumulative(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Sums of the positive and of the negative weights among the first terms: ``[sets, channels, terms + 1]``."""
-        if not hasattr(self, "_sums"):
-            w = self._w
-            assert not isinstance(w, tuple)
-            largest = max(abs(int(w.min(initial=0))), abs(int(w.max(initial=0))))
-            exact = w.astype(np.int64 if largest * max(w.shape[-1], 1) < _INT64_SAFE else object)
-            sides = []
-            for side in (np.maximum(exact, 0), np.minimum(exact, 0)):
-                start = np.zeros((*side.shape[:-1], 1), side.dtype)
-                sides.append(np.concatenate([start, side.cumsum(-1)], -1))
-            self._sums = sides[0], sides[1]
-        return self._sums
+        w = self._w
+        assert not isinstance(w, tuple)
+        largest = max(abs(int(w.min(initial=0))), abs(int(w.max(initial=0))))
+        exact = w.astype(np.int64 if largest * max(w.shape[-1], 1) < _INT64_SAFE else object)
+        positive, negative = (
+            np.concatenate([np.zeros((*side.shape[:-1], 1), side.dtype), side.cumsum(-1)], -1)
+            for side in (np.maximum(exact, 0), np.minimum(exact, 0))
+        )
+        return positive, negative
 
 
 def contraction_sums(

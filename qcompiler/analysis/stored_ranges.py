@@ -100,8 +100,8 @@ def _result_range(node: Node, ranges: Mapping[Value, Interval], outer: Mapping[V
         entries = op.entries_for(node.operands[0].type, first)
         return int(entries.min()), int(entries.max())
     if isinstance(op, AveragePool2D):
-        # The rounded average of integers lies between them.
-        named = op.arithmetic is not None and op.arithmetic.name == "average-half-away"
+        # The rounded average of integers lies between them. An arithmetic of a plugin's may be of another kind.
+        named = op.arithmetic is not None and op.arithmetic.name in ("average", "average-half-away")
         return first if named else None
     if op.name in ("maximum", "minimum") and known[1] is not None:
         pick = max if op.name == "maximum" else min

@@ -32,6 +32,8 @@ class DescriptorFile:
         Raises:
             QCompilerError: it cannot be read, or is no TOML.
         """
+        if not path.exists():
+            raise QCompilerError(f"there is no target descriptor {path}", fix="check the path")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcompiler import numerics
+from qcompiler.ir import OPS, Fact
 from qcompiler.target.descriptor import TypeSpec
 from qcompiler.target.predicate import parse_condition
 from qcompiler.target.target import Row, Target, storages, stored_range
@@ -36,9 +37,6 @@ def describe_target(target: Target) -> list[tuple[str, str]]:
     descriptor = target.descriptor
     accumulator = descriptor.limits.accumulator
     rank = descriptor.limits.max_rank
-    overflow = {
-        "forbidden": "hold every sum, which verify-legal proves", "saturate": "saturate", "wrap": "wrap around",
-    }[accumulator.overflow]
     return [
         ("target", descriptor.name),
         ("summary", descriptor.summary),
@@ -49,10 +47,27 @@ def describe_target(target: Target) -> list[tuple[str, str]]:
         ("what it lacks", "is an error" if descriptor.fallback == "error" else "runs on the host"),
         ("native code", "of this processor" if descriptor.native else "simulates it"),
         ("largest rank", str(rank) if rank is not None else "any"),
-        ("accumulators", f"{accumulator.bits} bits, overflow {accumulator.overflow}: they {overflow}"),
+        ("accumulators", _accumulators(target)),
         *([("sums of parts", f"meet in {accumulator.home}")] if accumulator.home else []),
         *([("proof of sums", "over the calibration samples")] if accumulator.proof == "calibrated" else []),
     ]
+
+
+def _accumulators(target: Target) -> str:
+    """What contractions sum in, and which sums verify-legal proves to fit."""
+    limits = target.descriptor.limits.accumulator
+    rows = (row for name, row in target.rows.items() if Fact.CONTRACTION in OPS[name].facts)
+    formats = [spec for row in rows for spec in row.out.choices]
+    if formats and all(spec.kind == "scalar" for spec in formats):
+        return " or ".join(dict.fromkeys(storage for spec in formats for storage in spec.storages))
+    if limits.overflow == "forbidden":
+        return f"{limits.bits} bits: they hold every sum, which verify-legal proves"
+    does = {"saturate": "saturate", "wrap": "wrap around"}[limits.overflow]
+    if target.has_blocks:
+        # How fixed-point sums of mantissas overflow is part of their arithmetic, so that they may.
+        return f"{limits.bits} bits: they {does}"
+    proved = {"saturate": "every partial sum", "wrap": "every whole sum"}[limits.overflow]
+    return f"{limits.bits} bits: they {does}, but hold {proved}, which verify-legal proves"
 
 
 FORMAT_COLUMNS = ("number format", "kind", "storage", "range", "scale", "zero point", "constant")

@@ -112,7 +112,7 @@ def _change_constant(graph: Graph, rng: Random, node: Node) -> Edit | None:
     array = node.op.value.array.copy()
     octets = array.reshape(-1).view(np.uint8)
     octets[rng.randrange(octets.size)] ^= 1
-    node.set_op(Constant(ConstantArray(array)))
+    node.set_op(node.op.replace(value=ConstantArray(array)))
     return _changed(node, "value")
 
 

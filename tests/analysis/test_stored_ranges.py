@@ -98,6 +98,7 @@ def test_clamp_and_what_moves_values_keep_it() -> None:
         (MaxPool2D((2, 2), pads=(1, 1, 1, 1), layout="NHWC"), True),
         (MaxPool2D((2, 2), dilations=(5, 1), pads=(1, 0, 1, 0), layout="NHWC"), False),
         (AveragePool2D((2, 2), pads=(1, 1, 1, 1), layout="NHWC", arithmetic=Arithmetic("average-half-away")), True),
+        (AveragePool2D((2, 2), layout="NHWC", arithmetic=Arithmetic.parse("average{rounding=half-up}")), True),
     ],
 )
 def test_pools(pool: MaxPool2D | AveragePool2D, kept: bool) -> None:

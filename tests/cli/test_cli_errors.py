@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,17 @@ def test_file_that_is_no_model(command: str, kind: str) -> None:
     refuse(command, "broken.onnx", *options[command], naming=("broken.onnx",))
 
 
-@pytest.mark.parametrize("command", ["compile", "check"])
-def test_operators_that_the_frontend_lacks_are_reported_at_once(command: str) -> None:
+def test_operators_that_the_frontend_lacks_are_reported_at_once() -> None:
+    """As one error by ``compile``, as illegal layers by ``check``."""
     w = ModelWriter(1)
     first = w.node("Det", w.node("Reshape", "x", w.constant([-1, 2, 2], np.int64)))
     second = w.node("Hardmax", "x")
     onnx.save(w.model({"x": ["batch", 4]}, [first, second]), "unsupported.onnx")
-    output = ["-o", "out"] if command == "compile" else []
-    refuse(command, "unsupported.onnx", *TARGET, *output, naming=("'Det_1' (Det)", "'Hardmax_2' (Hardmax)"))
+    refuse("compile", "unsupported.onnx", *TARGET, "-o", "out", naming=("'Det_1' (Det)", "'Hardmax_2' (Hardmax)"))
+    checked = invoke("check", "unsupported.onnx", *TARGET)
+    assert checked.exit_code == 2
+    for layer in ("Det_1", "Hardmax_2"):
+        assert re.search(rf"^{layer} +\w+ +illegal ", checked.stdout, re.MULTILINE)
 
 
 def test_layers_that_the_target_lacks_are_reported_at_once() -> None:

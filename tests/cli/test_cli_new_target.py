@@ -41,6 +41,12 @@ def test_every_comment_is_what_holds_already(base: str) -> None:
     assert same_rules(load_target("my-chip.toml"), load_target(base))
 
 
+def test_the_accumulator_is_shown_with_all_that_the_base_says_of_it() -> None:
+    succeed(*NEW, "esp32-s3")
+    shown = '# accumulator = { bits = 20, overflow = "saturate", home = "i32", proof = "worst-case" }'
+    assert shown in Path("my-chip.toml").read_text().splitlines()
+
+
 def test_commands_take_it_at_once() -> None:
     succeed(*NEW, "tpu-int8")
     assert "my-chip" in succeed("targets", "show", "my-chip.toml")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numerics.exact_arithmetic import ROUNDINGS, half_away, half_even
+from numerics.exact_arithmetic import ROUNDINGS, half_away, half_even, half_up
 from qcompiler.numerics.rounding import REAL_ROUNDINGS, SHIFT_ROUNDINGS, divide_half_away, round_half_away
 
 
@@ -40,7 +40,7 @@ def test_division_with_every_tie(divisor: int) -> None:
     assert divide_half_away(x, divisor).tolist() == [half_away(Fraction(int(v), divisor)) for v in x]
 
 
-REALS = {"half-away": half_away, "half-even": half_even}
+REALS = {"half-away": half_away, "half-even": half_even, "half-up": half_up}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

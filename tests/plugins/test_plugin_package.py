@@ -112,7 +112,10 @@ def test_without_the_plugin_nothing_of_it_is_there(acme: Path, workspace: Path) 
         assert "acme" not in succeed(acme, *words)
     assert "not loaded" in succeed(acme, "--no-plugins", "plugins")
     assert succeed(NOTHING, "plugins") == "No plugins are installed.\n"
-    error = refuse(NOTHING, "check", "model.onnx", "-t", "tpu-int8", cwd=workspace)
+    error = refuse(NOTHING, "compile", "model.onnx", "-t", "tpu-int8", "-o", "out", cwd=workspace)
     assert "'Snake_0' (com.acme.Snake): no plugin reads operators of the domain 'com.acme'" in error
+    checked = run_command(NOTHING, "check", "model.onnx", "-t", "tpu-int8", cwd=workspace)
+    assert checked.returncode == 2
+    assert "no plugin reads operators of the domain 'com.acme'" in " ".join(checked.stdout.split())
     assert "unknown target 'acme-npu'" in refuse(NOTHING, "targets", "show", "acme-npu")
     assert "did you mean 'acme-npu'" in refuse(acme, "targets", "show", "acme-npo")

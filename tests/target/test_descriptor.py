@@ -145,7 +145,7 @@ def test_broken_descriptors_name_line_and_key(case: str, tmp_path: Path) -> None
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(QCompilerError, match="cannot read target descriptor"):
+    with pytest.raises(QCompilerError, match="there is no target descriptor"):
         load_target(tmp_path / "absent.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(QCompilerError, match="cannot read target descriptor"):

@@ -17,6 +17,8 @@ from qcompiler.ops.binary import Add, Mul
 from qcompiler.ops.constant import Constant
 from qcompiler.ops.contraction import Matmul
 from qcompiler.ops.fused import Fused
+from qcompiler.pipeline import Context, Pipeline
+from qcompiler.target import load_target
 
 plugins.load()
 
@@ -43,7 +45,7 @@ DATA = np.random.default_rng(0).normal(0, 2, (50, 8)).astype(np.float32)
 
 
 def compiled(target: str | Path, *ops: str) -> Graph:
-    return qcompiler.compile(program(*ops), target=target, data=DATA).graph
+    return qcompiler.compile(program(*ops), target=target, data=DATA, native=False).graph
 
 
 @pytest.mark.parametrize(
@@ -77,9 +79,6 @@ def test_verify_legal_reads_the_row_of_a_tables_function(tmp_path: Path) -> None
     path = tmp_path / "other.toml"
     path.write_text(text + 'sigmoid = { out = "act{scale=0.0078125 zero_point=0}" }\n')
     graph = compiled(path, "sigmoid")
-    from qcompiler.pipeline import Context, Pipeline
-    from qcompiler.target import load_target
-
     Pipeline.parse("verify-legal").run(graph, Context(load_target(path)))
     with pytest.raises(QCompilerError, match="lut is not legal") as caught:
         Pipeline.parse("verify-legal").run(graph, Context(load_target("tpu-int8")))
@@ -102,9 +101,6 @@ def test_clamps_join_the_kernels_that_the_row_names() -> None:
 
 
 def test_verify_legal_refuses_a_kernel_that_ends_in_another_group() -> None:
-    from qcompiler.pipeline import Context, Pipeline
-    from qcompiler.target import load_target
-
     target = load_target("hexagon-u8")
     graph = compiled("hexagon-u8", "mul", "relu")
     allowing = target.descriptor.ops["clamp"].model_copy(update={"fuse_after": []})
