@@ -133,8 +133,7 @@ def _index(targets: Mapping[str, Target]) -> str:
 
 
 def _extends_in_index(target: Target) -> str:
-    base = target.descriptor.extends
-    return f"[{base}](targets/{base}.md)" if base else ""
+    return ", ".join(f"[{base}](targets/{base}.md)" for base in target.descriptor.bases)
 
 
 def _passes() -> str:
@@ -279,7 +278,7 @@ def _target(target: Target) -> str:
 
     descriptor = target.descriptor
     facts = [
-        (title, _extended(text) if title == "extends" else f"`{text}`" if title == "pipeline" else text)
+        (title, _extended(descriptor.bases) if title == "extends" else f"`{text}`" if title == "pipeline" else text)
         for title, text in describe_target(target) if title not in ("target", "summary")
     ]
     formats = [(f"`{name}`", *cells) for name, *cells in describe_formats(target)]
@@ -306,8 +305,8 @@ def _target(target: Target) -> str:
     )
 
 
-def _extended(name: str) -> str:
-    return f"[{name}]({name}.md)"
+def _extended(names: Sequence[str]) -> str:
+    return ", ".join(f"[{name}]({name}.md)" for name in names)
 
 
 def _code(names: str) -> str:
@@ -317,12 +316,12 @@ def _code(names: str) -> str:
 
 def _changes(target: Target) -> list[str]:
     """What a target changes of the one that it extends."""
-    if target.descriptor.extends is None:
+    if not target.descriptor.bases:
         return []
-    base = load_target(target.descriptor.extends)
+    base = load_target(target.descriptor.bases[0])
     rows = [(entry, before or "none", after or "none") for entry, before, after in describe_changes(target, base)]
     return [
-        "## Changes", f"What it says other than {_extended(base.name)}, which it extends.",
+        "## Changes", f"What it says other than {_extended([base.name])}, which it extends first.",
         table(("entry", f"of {base.name}", f"of {target.name}"), rows) if rows else "Nothing.",
     ]
 

@@ -97,7 +97,7 @@ def _violation(
         return _kernel_violation(target, node.op)
     violation = check_quantized_node(target, node, outer)
     if violation is None and isinstance(node.op, Requantize):
-        violation = _constants_violation(node, node.op) or _shift_overflow(node, node.op, outer, ranges)
+        violation = _constants_violation(node, node.op, outer) or _shift_overflow(node, node.op, outer, ranges)
     if violation is None and any(isinstance(v.type.elem, BlockFloat) for v in node.operands):
         return _block_overflow(target, node, outer)
     if violation is None and isinstance(node.op, ArithmeticOp) and node.op.arithmetic is not None:
@@ -123,10 +123,10 @@ def _kernel_violation(target: Target, fused: Fused) -> Violation | None:
     return None
 
 
-def _constants_violation(node: Node, op: Requantize) -> Violation | None:
+def _constants_violation(node: Node, op: Requantize, outer: Mapping[Value, Value]) -> Violation | None:
     elem = node.result.type.elem
     assert isinstance(elem, Affine)
-    expected = Constants(requantize_constants(op.form(), node.operands[0], elem))
+    expected = Constants(requantize_constants(op.form(), node.operands[0], elem, outer))
     if expected == op.constants:
         return None
     name = next((k for k in expected if expected[k] != op.constants.get(k)), "constants")

@@ -24,6 +24,8 @@ from qcompiler.numerics.registry import arithmetic, check_choice, resolve
 from qcompiler.numerics.rounding import SHIFT_ROUNDINGS, Int64, round_half_away, shift_half_away, shift_half_up
 
 _BLOCK_ELEMENTS = 1 << 14
+_LARGEST_SHIFTED = (1 << 61) - 1
+"""What ``shift`` may shift an operand to: 64 bits then hold every sum on the way to rounding."""
 
 Scales = Sequence[NDArray[np.float32]]
 Arrays = Mapping[str, NDArray[Any]]
@@ -130,6 +132,10 @@ class Ruy(FixedPointForm):
 class Single(FixedPointForm):
     """One 64-bit product, one right shift with ties upward: TOSA SINGLE_ROUND, single-rounding builds of LiteRT."""
 
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        # Of a ratio of 2**31 or more, nothing would be left to shift.
+        return np.where(constants["shift"] > 31, 0, np.int64(self.operand_limit))
+
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         return shift_half_up(x * constants["multiplier"].astype(np.int64), 31 - constants["shift"].astype(np.int64))
 
@@ -141,7 +147,8 @@ class Int64Accumulator(FixedPointForm):
     operand_limit: ClassVar[int] = (1 << 47) - 1
 
     def largest_operand(self, constants: Arrays) -> Int64 | None:
-        return np.asarray(self.operand_limit, np.int64)
+        # Of a ratio of 2**15 or more, nothing would be left to shift.
+        return np.where(constants["shift"] > 15, 0, np.int64(self.operand_limit))
 
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         wide = constants["multiplier"].astype(np.int64)
@@ -198,14 +205,19 @@ class PowerOfTwo(RequantizeForm):
             raise QCompilerError(
                 "arithmetic 'shift' needs scales whose ratio is a power of two", found=f"ratio {ratio.reshape(-1)[0]!r}"
             )
-        return {"shift": (exponent - 1).astype(np.int8)}
+        # Beyond 8 bits every operand becomes 0 or -1, or is refused as too large.
+        return {"shift": np.clip(exponent - 1, -128, 127).astype(np.int8)}
 
     def to_ratio(self, constants: Arrays) -> NDArray[np.float64]:
         return np.ldexp(1.0, constants["shift"].astype(np.int64))
 
+    def largest_operand(self, constants: Arrays) -> Int64 | None:
+        return np.int64(_LARGEST_SHIFTED) >> np.maximum(constants["shift"].astype(np.int64), 0)
+
     def scale(self, x: Int64, constants: Arrays) -> Int64:
         shift = constants["shift"].astype(np.int64)
-        return SHIFT_ROUNDINGS[self.rounding](x << np.maximum(shift, 0), np.maximum(-shift, 0))
+        # Shifted right by 62 or more, an operand below 2**61 leaves nothing but its sign.
+        return SHIFT_ROUNDINGS[self.rounding](x << np.maximum(shift, 0), np.minimum(np.maximum(-shift, 0), 62))
 
 
 def requantize_form(name: str) -> RequantizeForm:

@@ -16,9 +16,6 @@ from qcompiler.ir.op import OpTypeError, require
 from qcompiler.ir.types import Affine, TensorType, channel_blocks, spread_blocks
 from qcompiler.ops.quantized import affine
 
-LARGEST_MULTIPLIER = 255
-"""Multipliers are stored as uint8."""
-
 
 def weight_scales(weights: TensorType, axis: int, multipliers: ConstantArray | None) -> NDArray[np.float32]:
     """The scales at which a contraction accumulates its weights.

@@ -213,8 +213,9 @@ class Descriptor(Strict):
     schema_version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(
         alias="schema", description="version of this schema"
     )
-    extends: str | None = Field(
-        None, description="a target, or a .toml file beside this one, whose entries hold where this file has none"
+    extends: str | list[str] = Field(
+        [], description="a target, or a .toml file beside this one, whose entries hold where this file has none; of "
+        "several, those of a later one count more"
     )
     without: list[str] = Field([], description="ops of the target it extends that this target lacks")
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="what --target takes")
@@ -230,3 +231,8 @@ class Descriptor(Strict):
     limits: Limits = Limits()
     types: dict[str, TypeSpec] = Field(description="number formats by name")
     ops: dict[str, OpRow] = Field(description="legal ops")
+
+    @property
+    def bases(self) -> list[str]:
+        """The targets and files that this one extends."""
+        return [self.extends] if isinstance(self.extends, str) else self.extends

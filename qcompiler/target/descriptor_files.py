@@ -94,7 +94,7 @@ def _first_statement(lines: Sequence[str], begin: int) -> int:
 
 @dataclass(frozen=True)
 class DescriptorFiles:
-    """A descriptor file, and behind it those that it extends, each by the one before."""
+    """A descriptor file, and behind it those that it extends, each behind those that it is extended by."""
 
     files: tuple[DescriptorFile, ...]
 
@@ -109,15 +109,10 @@ class DescriptorFiles:
         Raises:
             QCompilerError: a file cannot be read, is no TOML, or extends none that there is, or itself.
         """
-        files = [DescriptorFile.read(path)]
-        while (base := _base(files[-1], targets)) is not None:
-            if base.resolve() in [f.path.resolve() for f in files]:
-                way = " -> ".join(p.name for p in (*(f.path for f in files), base))
-                raise files[-1].broken(["extends"], f"a descriptor cannot extend itself: {way}", "extend another one")
-            if not base.is_file():
-                raise files[-1].broken(["extends"], f"there is no file {base}", "paths count from this file's folder")
-            files.append(DescriptorFile.read(base))
-        return cls(tuple(files))
+        found = _with_bases((path,), targets)
+        # A file that is reached on several ways comes behind all that extend it.
+        last = {file.path.resolve(): index for index, file in enumerate(found)}
+        return cls(tuple(file for index, file in enumerate(found) if last[file.path.resolve()] == index))
 
     @property
     def content(self) -> dict[str, Any]:
@@ -178,11 +173,28 @@ def _names(entry: object) -> list[str]:
     return [name for name in entry if isinstance(name, str)] if isinstance(entry, list) else []
 
 
-def _base(file: DescriptorFile, targets: Mapping[str, Path]) -> Path | None:
-    """The file that another one extends."""
-    base = file.content.get("extends")
-    if base is None:
-        return None
+def _with_bases(way: tuple[Path, ...], targets: Mapping[str, Path]) -> list[DescriptorFile]:
+    """The last file of a way from file to base, and all that it extends, those first whose entries count more."""
+    file = DescriptorFile.read(way[-1])
+    files = [file]
+    for base in reversed(_bases(file, targets)):
+        if base.resolve() in [path.resolve() for path in way]:
+            circle = " -> ".join(path.name for path in (*way, base))
+            raise file.broken(["extends"], f"a descriptor cannot extend itself: {circle}", "extend another one")
+        if not base.is_file():
+            raise file.broken(["extends"], f"there is no file {base}", "paths count from this file's folder")
+        files += _with_bases((*way, base), targets)
+    return files
+
+
+def _bases(file: DescriptorFile, targets: Mapping[str, Path]) -> list[Path]:
+    """The files that another one extends."""
+    extends = file.content.get("extends", [])
+    names = extends if isinstance(extends, list) else [extends]
+    return [_base(file, name, targets) for name in names]
+
+
+def _base(file: DescriptorFile, base: object, targets: Mapping[str, Path]) -> Path:
     if not isinstance(base, str):
         raise file.broken(["extends"], f"must be the name of a target or the path of a .toml file, found {base!r}")
     if base.endswith(".toml"):

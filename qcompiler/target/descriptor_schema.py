@@ -46,9 +46,12 @@ def descriptor_schema(
     }
     schema["then"] = {"required": needed, "properties": entries}
     properties, tables = schema["properties"], schema["$defs"]
-    properties["extends"] = {
-        "description": properties["extends"]["description"], "type": "string", "examples": [*targets, "base.toml"],
+    base = {
+        "type": "string", "examples": [*targets, "base.toml"],
         "anyOf": [{"enum": list(targets)}, {"pattern": r"\.toml$"}],
+    }
+    properties["extends"] = {
+        "description": properties["extends"]["description"], "anyOf": [base, {"type": "array", "items": base}],
     }
     properties["decompositions"]["items"] = {"enum": list(decompositions)}
     properties["decompositions"]["uniqueItems"] = True

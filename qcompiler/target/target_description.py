@@ -41,7 +41,7 @@ def describe_target(target: Target) -> list[tuple[str, str]]:
         ("target", descriptor.name),
         ("summary", descriptor.summary),
         ("source", descriptor.source),
-        *([("extends", descriptor.extends)] if descriptor.extends else []),
+        *([("extends", ", ".join(descriptor.bases))] if descriptor.bases else []),
         ("pipeline", descriptor.pipeline),
         ("layout", descriptor.layout),
         ("what it lacks", "is an error" if descriptor.fallback == "error" else "runs on the host"),

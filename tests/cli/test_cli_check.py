@@ -65,7 +65,8 @@ def test_layers_left_to_the_host_are_named_by_check_and_by_compile() -> None:
     write_target("host.toml", without_rows("lut", "tanh", "mul").replace('fallback = "error"', 'fallback = "host"'))
     shown = succeed("check", "mixed.onnx", "--target", "host.toml")
     assert re.search(
-        r"^PRelu_2.* host +the target has no op 'mul' \(found mul\); clip, relu, add moved to save crossings$", shown, re.M
+        r"^PRelu_2.* host +the target has no op 'mul' \(found mul\); clip, relu, add moved to save crossings$",
+        shown, re.M,
     )
     assert re.search(
         r"^Tanh_5 .* host +the target has no op 'tanh' \(found tanh\); transpose moved to save crossings$", shown, re.M

@@ -6,7 +6,7 @@ new one gets a program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -307,10 +307,3 @@ PREDICATES: dict[str, Callable[[str, dict[str, Any]], tuple[Cited, Cited]]] = {
     "dense-or-depthwise": lambda op, p: _each((4, 2), lambda groups: window(op, channels=4, groups=groups)),
 }
 """Nodes at the limit of a predicate and one beyond, from the op of the row and the predicate's parameters."""
-
-
-def stated_limits(targets: Sequence[Target]) -> Iterator[tuple[Target, Limit]]:
-    """All limits of all targets."""
-    for target in targets:
-        for limit in limits_of(target):
-            yield target, limit

@@ -340,7 +340,7 @@ def test_contractions_are_refused_on_the_host_whatever_they_are_marked() -> None
     graph, feeds = crossing()
     program = lower(graph, lacking("lut", "clamp", "matmul"), feeds).graph
     assert all(n.on_host for n in program.nodes if not isinstance(n.op, Constant))
-    with pytest.raises(QCompilerError, match="layer '(first|second)': matmul is not legal"):
+    with pytest.raises(QCompilerError, match=r"layer '(first|second)': matmul is not legal"):
         prove(program, lacking("lut", "clamp"))
 
 

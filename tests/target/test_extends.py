@@ -133,7 +133,8 @@ def test_chains_and_folders(tmp_path: Path) -> None:
         ('"dsp-bfp17"', "child.toml, line 2: extends: unknown target 'dsp-bfp17'"),
         ('"absent.toml"', "child.toml, line 2: extends: there is no file .*absent.toml"),
         ("3", "child.toml, line 2: extends: must be the name of a target or the path"),
-        ('["dsp-bfp16"]', "child.toml, line 2: extends: must be the name of a target or the path"),
+        ('["dsp-bfp16", 3]', "child.toml, line 2: extends: must be the name of a target or the path"),
+        ('["tpu-int8", "dsp-bfp17"]', "child.toml, line 2: extends: unknown target 'dsp-bfp17'"),
     ],
 )
 def test_bases_that_there_are_not(base: str, message: str, tmp_path: Path) -> None:
@@ -141,6 +142,30 @@ def test_bases_that_there_are_not(base: str, message: str, tmp_path: Path) -> No
         read_descriptor(write(tmp_path, child=CHILD.replace('"base.toml"', base)))
     if "dsp-bfp17" in base:
         assert "dsp-bfp16" in str(caught.value.fix)
+
+
+def test_of_several_bases_the_later_counts_more(tmp_path: Path) -> None:
+    """A base of both comes before them, so that what the first changes of it holds."""
+    files = {
+        "both": CHILD.replace('"base.toml"', '["first.toml", "second.toml"]').replace("child", "both"),
+        "first": CHILD + "[limits]\nmax_rank = 5\n[types]\nact = { zero_point = 1 }\n",
+        "second": CHILD + "layout = 'NHWC'\n[types]\nact = { zero_point = 2 }\n",
+        "base": BASE,
+    }
+    descriptor = read_descriptor(write(tmp_path, **files)).descriptor
+    assert (descriptor.limits.max_rank, descriptor.layout, descriptor.types["act"].zero_point) == (5, "NHWC", 2)
+    assert descriptor.bases == ["first.toml", "second.toml"]
+    turned = files["both"].replace('"first.toml", "second.toml"', '"second.toml", "first.toml"')
+    assert read_descriptor(write(tmp_path, both=turned)).descriptor.types["act"].zero_point == 1
+
+
+def test_a_circle_through_the_second_of_two_bases(tmp_path: Path) -> None:
+    files = {
+        "child": CHILD.replace('"base.toml"', '["base.toml", "second.toml"]'),
+        "second": CHILD.replace("base.toml", "child.toml"), "base": BASE,
+    }
+    with pytest.raises(QCompilerError, match=r"second\.toml, line 2: extends: a descriptor cannot extend itself"):
+        read_descriptor(write(tmp_path, **files))
 
 
 def test_a_base_that_is_broken_is_named(tmp_path: Path) -> None:
