@@ -16,9 +16,10 @@ from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.analysis.islands import Island, crossing_names, split_islands
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Fact, Graph, Stored, Tensor, Value
+from qcompiler.ir import Fact, Graph, Op, Stored, Tensor, Value
 from qcompiler.ops.block_conversion import ToBlock
 from qcompiler.ops.constant import constant_value
+from qcompiler.ops.quantization import LOOK_BEFORE_NAN, NO_INTEGER_FOR_NAN, Quantize
 from qcompiler.pipeline import Progress, silent
 
 if TYPE_CHECKING:
@@ -85,14 +86,14 @@ class NativeCode:
             threads: how many run each kernel.
 
         Raises:
-            QCompilerError: an infinity or NaN is to become block floating point.
+            QCompilerError: an infinity or NaN is to become block floating point, or NaN an integer.
         """
         known = dict(feeds)
         stored: dict[str, Stored] = {}
         for island, library in self.islands:
             taken = {v.name: known[v.name] for v in island.graph.inputs}
             if library is not None:
-                _refuse_infinities(island.graph, taken)
+                _refuse_undefined(island.graph, taken)
             if library is None:
                 known |= reference.run(island.graph, taken, _keep_stored(island.graph, stored) if quantized else None)
             elif quantized:
@@ -113,32 +114,36 @@ class NativeCode:
         return [(o.name, names[o.value], constant_value(o.value)) for o in self.graph.outputs]
 
 
-def _refuse_infinities(graph: Graph, feeds: Mapping[str, Array]) -> None:
-    """Refuse inputs that block floating point cannot hold, as the reference does: kernels look for no such numbers.
+def _refuse_undefined(graph: Graph, feeds: Mapping[str, Array]) -> None:
+    """Refuse numbers that the target's formats cannot hold, as the reference does: kernels look for no such numbers.
 
     Raises:
-        QCompilerError: an infinity or NaN is to become block floating point.
+        QCompilerError: an infinity or NaN is to become block floating point, or NaN an integer.
     """
     for value in graph.inputs:
         array = feeds[value.name]
-        if array.dtype.kind == "f" and _becomes_blocks(value) and not np.isfinite(array).all():
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        if _meets(value, ToBlock):
             raise QCompilerError(
                 f"input {value.name!r}: block floating point has no infinity and no NaN",
                 found=str(array[~np.isfinite(array)].flat[0]),
             )
+        if np.isnan(array).any() and _meets(value, Quantize):
+            raise QCompilerError(f"value {value.name!r}: {NO_INTEGER_FOR_NAN}", fix=LOOK_BEFORE_NAN)
 
 
-def _becomes_blocks(value: Value) -> bool:
-    """Whether real numbers become block floating point as they are, or once they have been moved."""
+def _meets(value: Value, conversion: type[Op]) -> bool:
+    """Whether real numbers are converted as they are, or once they have been moved."""
     for user in value.users:
         body = getattr(user.op, "body", None)
-        if isinstance(user.op, ToBlock):
+        if isinstance(user.op, conversion):
             return True
         if isinstance(body, Graph):
             inside = (i for i, outside in zip(body.inputs, user.operands, strict=True) if outside is value)
-            if any(map(_becomes_blocks, inside)):
+            if any(_meets(i, conversion) for i in inside):
                 return True
-        if Fact.VALUE_PRESERVING in user.op.facts and any(map(_becomes_blocks, user.results)):
+        if Fact.VALUE_PRESERVING in user.op.facts and any(_meets(v, conversion) for v in user.results):
             return True
     return False
 

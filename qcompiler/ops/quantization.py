@@ -19,6 +19,10 @@ from qcompiler.ops.inference import float_elem, operand_count
 from qcompiler.ops.quantized import affine, parameters, resolve, store
 
 
+NO_INTEGER_FOR_NAN = "NaN has no integer counterpart"
+LOOK_BEFORE_NAN = "look at what the host computes before it: infinite inputs, or numbers beyond float32"
+
+
 class ElementOp(Op):
     """Base: one operand, a result of the same shape."""
 
@@ -112,8 +116,10 @@ class Quantize(ElementOp):
         resolve(self, self.arithmetic)
 
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
-        q = resolve(self, self.arithmetic).apply(operands[0].data.astype(np.float32), parameters(results[0]))
-        return (store(q, results[0]),)
+        x = operands[0].data.astype(np.float32, copy=False)
+        if np.isnan(x).any():
+            raise QCompilerError(NO_INTEGER_FOR_NAN, fix=LOOK_BEFORE_NAN)
+        return (store(resolve(self, self.arithmetic).apply(x, parameters(results[0])), results[0]),)
 
 
 @op("dequantize")

@@ -1,6 +1,7 @@
 """One table of all targets: what each model of a suite loses on each of them, and how much of it they run.
 
     python tests/benchmarks/suite_targets.py SUITE [CASE ...] [--targets NAME ...] [--compare N] [--write PAGE]
+    python tests/benchmarks/suite_targets.py SUITE magika --targets tpu-int8 --fallback host --batch 1
 
 Every score is of the exact program, on the suite's own evaluation split. Programs run as native code where every op
 has a native form; ``--compare`` runs that many samples in the reference interpreter too and demands the same bits.
@@ -23,7 +24,7 @@ from suite import CNNS, load_suite
 
 import qcompiler
 from qcompiler.legality_report import check_legality
-from qcompiler.target import built_in_targets
+from qcompiler.target import Target, built_in_targets, load_target
 
 _BEGIN, _END = "<!-- table -->", "<!-- end of table -->"
 _COLUMNS = (
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(built_in_targets()), metavar="NAME")
     parser.add_argument("--compare", type=int, default=0, metavar="N", help="samples on which native = reference")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="a Markdown page to put the table into")
+    parser.add_argument("--fallback", choices=("error", "host"), help="in place of the target's own")
+    parser.add_argument("--batch", type=int, help="samples that a program takes at once (default: free)")
     options = parser.parse_args()
     suite = load_suite(options.suite)
     rows: list[Sequence[str]] = []
@@ -46,7 +49,10 @@ def main() -> None:
         case = suite.load(name)
         real = float_results(case)
         for target in options.targets:
-            rows.append((name, target, *Measurement.of(case, target, real, options.compare).cells()))
+            chosen = load_target(target)
+            chosen = chosen.with_fallback(options.fallback) if options.fallback else chosen
+            measured = Measurement.of(case, chosen, real, options.compare, options.batch)
+            rows.append((name, target, *measured.cells()))
             print(*rows[-1], flush=True)
             if options.write:
                 write_table(options.write, rows[-1:])
@@ -80,13 +86,13 @@ class Measurement:
     how: str
 
     @classmethod
-    def of(cls, case: Any, target: str, real: Any, compared: int) -> Measurement:
+    def of(cls, case: Any, target: Target, real: Any, compared: int, batch: int | None) -> Measurement:
         """Compile, run and score a case.
 
         Raises:
             SystemExit: native code and the reference interpreter differ.
         """
-        program = qcompiler.compile(case.model, target=target, data=case.calib, native=False)
+        program = qcompiler.compile(case.model, target=target, data=case.calib, native=False, batch=batch)
         output, how = program.graph.outputs[0].name, "native"
         try:
             program.build_native()
@@ -97,7 +103,7 @@ class Measurement:
             few = {name: array[:compared] for name, array in case.eval_x.items()}
             ours, meant = (program.run(few, backend=backend)[output] for backend in ("native", "reference"))
             if not np.array_equal(ours, meant):
-                raise SystemExit(f"{case.model.stem} on {target}: native code and reference interpreter differ")
+                raise SystemExit(f"{case.model.stem} on {target.name}: native code and reference interpreter differ")
             how = f"native = reference on {compared}"
         exact = program.run(case.eval_x)[output]
         agreement = 100.0 * float(np.mean(real.argmax(1) == exact.argmax(1)))
@@ -105,7 +111,7 @@ class Measurement:
         if case.metric == "top1":
             score, reference = (100.0 * float(np.mean(y.argmax(1) == case.eval_y)) for y in (exact, real))
         noise = np.square(real.astype(np.float64) - exact).sum()
-        report = check_legality(case.model, target=target)
+        report = check_legality(case.model, target=target, batch=batch)
         assert report.count("host") or not program.coverage.host_nodes
         return cls(
             reference - score, float(10 * np.log10(np.square(real, dtype=np.float64).sum() / noise)), agreement,
@@ -128,8 +134,9 @@ def write_table(page: Path, rows: Sequence[Sequence[str]]) -> None:
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in old.strip().splitlines()[2:]]
     known = {(line[0], line[1].strip("`")): line for line in lines}
     known.update({(row[0], row[1]): [row[0], f"`{row[1]}`", *row[2:]] for row in rows})
-    targets = list(built_in_targets())
-    order = sorted(known, key=lambda key: (CNNS.index(key[0]), targets.index(key[1])))
+    # Models in the suite's order, targets in that of the reference, others behind them.
+    places = {name: place for place, name in enumerate((*CNNS, *built_in_targets()))}
+    order = sorted(known, key=lambda key: [(places.get(name, len(places)), name) for name in key])
     head = [list(_COLUMNS), [*(["---"] * 2), *(["---:"] * 7), "---"]]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (*head, *(known[key] for key in order)))
     page.write_text(re.sub(r"\n{3,}", "\n\n", f"{before}{_BEGIN}\n{table}\n{_END}{after}"), encoding="utf-8")
