@@ -30,6 +30,7 @@ from reference_text import (
     toml_default,
     type_name,
 )
+from target_page import target_page
 
 from qcompiler import plugins
 from qcompiler.frontends.onnx import importer  # noqa: F401 - registers the operators
@@ -50,16 +51,6 @@ from qcompiler.target import (
     schema_text,
 )
 from qcompiler.target.descriptor import Accumulator, Limits
-from qcompiler.target.target_description import (
-    FORMAT_COLUMNS,
-    OP_COLUMNS,
-    describe_arithmetic,
-    describe_changes,
-    describe_formats,
-    describe_ops,
-    describe_target,
-    fused_endings,
-)
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -76,7 +67,7 @@ def pages() -> dict[str, str]:
         "descriptor.md": _descriptor(),
         "predicates.md": _predicates(),
         "onnx.md": _onnx(),
-        **{f"targets/{name}.md": _target(target) for name, target in targets.items()},
+        **{f"targets/{name}.md": target_page(target) for name, target in targets.items()},
     }
 
 
@@ -270,68 +261,6 @@ def _onnx() -> str:
     for module, operators in by_module.items():
         blocks += [f"## {module.rpartition('_')[2]}", ", ".join(f"`{o}`" for o in sorted(operators)) + "."]
     return page("ONNX operators", *blocks)
-
-
-def _target(target: Target) -> str:
-    from qcompiler.passes.legalize import decompositions_of
-    from qcompiler.rewrite import describe
-
-    descriptor = target.descriptor
-    facts = [
-        (title, _extended(descriptor.bases) if title == "extends" else f"`{text}`" if title == "pipeline" else text)
-        for title, text in describe_target(target) if title not in ("target", "summary")
-    ]
-    formats = [(f"`{name}`", *cells) for name, *cells in describe_formats(target)]
-    ops = [
-        (f"[`{o.op}`](../ops.md#{o.op})", _code(o.operands), f"`{o.result}`", _code(o.arithmetic), o.constraints)
-        for o in describe_ops(target)
-    ]
-    arithmetic = [(f"`{text}`", _code(names), inline(doc)) for text, names, doc in describe_arithmetic(target)]
-    listed = describe(type(rule) for rule in decompositions_of(target))
-    rules = [(f"`{r.name}`", f"`{r.replaces}`", inline(r.text)) for r in listed]
-    return page(
-        target.name, descriptor.summary + ".", table(("", ""), facts),
-        *_changes(target),
-        "## Number formats", table(FORMAT_COLUMNS, formats),
-        "## Ops", "An op without a row is illegal. [What the keys mean](../descriptor.md).",
-        table(OP_COLUMNS, ops),
-        "A function of one number that has no row of its own runs as `lut`, one that only limits values as `clamp`, "
-        "where the target has these.",
-        *(("## Arithmetic", table(("arithmetic", "of", "what it computes"), arithmetic)) if arithmetic else ()),
-        "## Fusion", _fusion(target),
-        "## Decompositions", "What the target lacks is replaced by the first of these that applies." if rules else
-        "None: what the target lacks stays as it is.",
-        table(("name", "replaces", "by"), rules) if rules else "",
-    )
-
-
-def _extended(names: Sequence[str]) -> str:
-    return ", ".join(f"[{name}]({name}.md)" for name in names)
-
-
-def _code(names: str) -> str:
-    """A list of names, each as code."""
-    return ", ".join(f"`{name}`" for name in names.split(", ")) if names else ""
-
-
-def _changes(target: Target) -> list[str]:
-    """What a target changes of the one that it extends."""
-    if not target.descriptor.bases:
-        return []
-    base = load_target(target.descriptor.bases[0])
-    rows = [(entry, before or "none", after or "none") for entry, before, after in describe_changes(target, base)]
-    return [
-        "## Changes", f"What it says other than {_extended([base.name])}, which it extends first.",
-        table(("entry", f"of {base.name}", f"of {target.name}"), rows) if rows else "Nothing.",
-    ]
-
-
-def _fusion(target: Target) -> str:
-    """Which ops join the kernel that they follow."""
-    endings = [f"`{name}`" for name in fused_endings(target)]
-    if not endings:
-        return "Every op is a kernel of its own."
-    return f"A kernel starts with a contraction or another computing op, and may end with {', '.join(endings)}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

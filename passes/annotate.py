@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from qcompiler.analysis.placement import place_on_host
 from qcompiler.analysis.scale_groups import tie_scales
 from qcompiler.errors import QCompilerError
@@ -100,10 +102,33 @@ class _AffineMarks(ValueMarks):
             power_of_two=spec.scale == "power-of-two",
             multiplier_range=(spec.group_multiplier[0], spec.group_multiplier[1]) if spec.group_multiplier else None,
         )
-        source = known[0][2] if known and not is_constant(value) else value
+        source = value
+        if known and not is_constant(value):
+            source = known[0][2]
+            self.check_taken("requantize", known[0][0], value)
         marked = self.builder_behind(source, node)(op, source, origin=value.origin)
         known.append((spec, blocks, marked))
         return marked
+
+    def check_leaving(self, value: Value) -> None:
+        self.check_taken("dequantize", self.formats[value][0][0], value)
+
+    def check_taken(self, name: str, held: TypeSpec, value: Value) -> None:
+        """Refuse a value that is to be converted by an op that does not take its format.
+
+        Raises:
+            QCompilerError: the target lacks the op, or its row has another format; names the layer.
+        """
+        row = self.target.rows.get(name)
+        if row is not None and any(_admits(choice, held) for choice in row.operands[0].choices):
+            return
+        producer = value.producer
+        raise QCompilerError(
+            f"target {self.target.name!r} cannot convert what {producer.op.name if producer else 'an input'} gives",
+            layer=producer.layer if producer else f"input {value.name}",
+            expected=f"{name} takes {row.operands[0].text}" if row else f"an op {name!r}", found=_describe(held),
+            fix=f"let ops.{name} of the descriptor take this format too",
+        )
 
     def first_of(self, value: Value) -> Value | None:
         known = self.formats.get(value)
@@ -117,6 +142,26 @@ def _is_held(spec: TypeSpec) -> bool:
 def _is_prescribed(spec: TypeSpec) -> bool:
     """Whether the target leaves calibration no choice, as with softmax's scale of 1/256."""
     return isinstance(spec.scale, float) or isinstance(spec.zero_point, int)
+
+
+def _admits(choice: TypeSpec, held: TypeSpec) -> bool:
+    """Whether an op takes a value held in one format, whatever parameters calibration chooses, as another."""
+    if choice.scale == "power-of-two" and isinstance(held.scale, float):
+        takes_scale = math.frexp(held.scale)[0] == 0.5
+    else:
+        takes_scale = choice.scale in ("free", held.scale)
+    return (
+        _is_held(choice)
+        and held.storages[0] in choice.storages
+        and stored_range(held) == stored_range(choice)
+        and choice.zero_point in ("any", held.zero_point)
+        and takes_scale
+    )
+
+
+def _describe(held: TypeSpec) -> str:
+    """Storage, scale and zero point of a format."""
+    return f"{held.storages[0]} of scale {held.scale} and zero point {held.zero_point}"
 
 
 def _satisfies(held: TypeSpec, demanded: TypeSpec) -> bool:

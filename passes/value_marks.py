@@ -34,11 +34,18 @@ class ValueMarks(ABC):
     def first_of(self, value: Value) -> Value | None:
         """The value as it is held first; None where it is not marked."""
 
+    def check_leaving(self, value: Value) -> None:  # noqa: B027
+        """Refuse a value that leaves the target, held as it is first, if the target cannot turn it into real numbers.
+
+        Raises:
+            QCompilerError: it cannot; names the layer.
+        """
+
     def mark_all(self) -> None:
         """Mark what every node demands, and let the program return what the target holds.
 
         Raises:
-            QCompilerError: the target lacks an op; names the layer.
+            QCompilerError: the target lacks an op, or a format stands where no op takes it; names the layer.
         """
         for node in self.graph.nodes:
             if isinstance(node.op, Constant | FakeBlock | FakeQuant):
@@ -56,6 +63,7 @@ class ValueMarks(ABC):
         for index, value in enumerate(self.graph.terminator.operands):
             held = self.first_of(value)
             if held is not None and value not in self.of_host:
+                self.check_leaving(value)
                 self.graph.terminator.set_operand(index, held)
 
     def mark_operands_of_host(self, node: Node) -> None:
@@ -65,6 +73,7 @@ class ValueMarks(ABC):
             computed = value.producer is not None and not is_constant(value) and value not in self.of_host
             held = self.first_of(value)
             if computed and held is not None:
+                self.check_leaving(value)
                 node.set_operand(index, held)
 
     def builder_behind(self, value: Value, node: Node) -> Builder:

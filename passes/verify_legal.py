@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
@@ -59,7 +60,7 @@ class VerifyLegal(Pass):
             _check(target, node, {}, ranges, accumulators)
             if isinstance(node.op, Fused):
                 outer = dict(zip(node.op.body.inputs, node.operands, strict=True))
-                inner = body_ranges(node, ranges)
+                inner = ChainMap(body_ranges(node, ranges), ranges)
                 for part in node.op.body.nodes:
                     _check(target, part, outer, inner, accumulators)
         accumulators.measure(graph, context)
@@ -82,10 +83,11 @@ def _check(
     accumulators.check(node, outer, ranges)
 
 
-def _way_out(violation: Violation) -> str:
-    if violation.entry:
-        return f"change {violation.entry} in the descriptor if the hardware allows it, or use another target"
-    return "compile the model for this target, or for another that can run it"
+def _way_out(violation: Violation) -> str | None:
+    """What to do where an entry of the descriptor decides; a program of another target breaks any constraint."""
+    if not violation.entry:
+        return None
+    return f"change {violation.entry} in the descriptor if the hardware allows it, or use another target"
 
 
 def _violation(
@@ -136,19 +138,20 @@ def _constants_violation(node: Node, op: Requantize, outer: Mapping[Value, Value
 def _shift_overflow(
     node: Node, op: Requantize, outer: Mapping[Value, Value], ranges: Mapping[Value, Interval]
 ) -> Violation | None:
-    """A form that shifts its operand left before it multiplies must not lose the highest bits."""
+    """An operand must fit the form's register, also once it is shifted left: else the highest bits are lost."""
     largest = op.form().largest_operand(op.constants.arrays())
     if largest is None:
         return None
     operand = node.operands[0]
-    if operand.producer is not None and isinstance(operand.producer.op, Contraction):
-        bounds = accumulator_bounds(operand.producer, outer, ranges)
+    producer = outer.get(operand, operand).producer
+    if producer is not None and isinstance(producer.op, Contraction):
+        bounds = accumulator_bounds(producer, outer, ranges)
     else:
         bounds = np.array([tensor_parameters(narrowed(operand, ranges)).largest_difference])
     if bool((bounds <= largest.reshape(-1)).all()):
         return None
     return Violation(
-        f"what {op.arithmetic} shifts left must fit 32 bits",
+        f"operands of {op.arithmetic} must fit its register, once they are shifted left",
         f"numbers up to {int(bounds.max())}, the limit is {int(largest.min())}",
     )
 
@@ -165,7 +168,7 @@ def _block_overflow(target: Target, node: Node, outer: Mapping[Value, Value]) ->
     assert isinstance(elem, BlockFloat)
     return Violation(
         f"accumulators have {elem.format.mantissa} bits and must not overflow",
-        f"sums from {bounds[0]} to {bounds[1]}: {missing} bits too many",
+        f"sums from {bounds[0]} to {bounds[1]}: {missing} bits too many", "limits.accumulator",
     )
 
 

@@ -16,10 +16,11 @@ from qcompiler.analysis.boundary import before_dequantize
 from qcompiler.analysis.islands import Island, crossing_names, split_islands
 from qcompiler.backends import reference
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Fact, Graph, Op, Stored, Tensor, Value
+from qcompiler.ir import Fact, Graph, Node, Op, Stored, Tensor, Value
 from qcompiler.ops.block_conversion import ToBlock
 from qcompiler.ops.constant import constant_value
-from qcompiler.ops.quantization import LOOK_BEFORE_NAN, NO_INTEGER_FOR_NAN, Quantize
+from qcompiler.ops.fused import Fused
+from qcompiler.ops.quantization import NO_INTEGER_FOR_NAN, Quantize
 from qcompiler.pipeline import Progress, silent
 
 if TYPE_CHECKING:
@@ -124,28 +125,29 @@ def _refuse_undefined(graph: Graph, feeds: Mapping[str, Array]) -> None:
         array = feeds[value.name]
         if array.dtype.kind != "f" or np.isfinite(array).all():
             continue
-        if _meets(value, ToBlock):
+        if _conversion(value, ToBlock) is not None:
             raise QCompilerError(
                 f"input {value.name!r}: block floating point has no infinity and no NaN",
                 found=str(array[~np.isfinite(array)].flat[0]),
             )
-        if np.isnan(array).any() and _meets(value, Quantize):
-            raise QCompilerError(f"value {value.name!r}: {NO_INTEGER_FOR_NAN}", fix=LOOK_BEFORE_NAN)
+        quantize = _conversion(value, Quantize) if np.isnan(array).any() else None
+        if quantize is not None:
+            raise QCompilerError(f"quantize: {NO_INTEGER_FOR_NAN}", layer=quantize.layer)
 
 
-def _meets(value: Value, conversion: type[Op]) -> bool:
-    """Whether real numbers are converted as they are, or once they have been moved."""
-    for user in value.users:
-        body = getattr(user.op, "body", None)
-        if isinstance(user.op, conversion):
-            return True
-        if isinstance(body, Graph):
-            inside = (i for i, outside in zip(body.inputs, user.operands, strict=True) if outside is value)
-            if any(_meets(i, conversion) for i in inside):
-                return True
-        if Fact.VALUE_PRESERVING in user.op.facts and any(_meets(v, conversion) for v in user.results):
-            return True
-    return False
+def _conversion(value: Value, kind: type[Op]) -> Node | None:
+    """The first op of a kind that takes real numbers as they are, or once they have been moved; None without one."""
+    for user, index in value.uses:
+        if isinstance(user.op, kind):
+            return user
+        followed: Sequence[Value] = user.results if Fact.VALUE_PRESERVING in user.op.facts else ()
+        if isinstance(user.op, Fused):
+            followed = [user.op.body.inputs[index]]
+        for other in followed:
+            found = _conversion(other, kind)
+            if found is not None:
+                return found
+    return None
 
 
 def _keep_stored(graph: Graph, stored: dict[str, Stored]) -> reference.Observe:

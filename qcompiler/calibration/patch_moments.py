@@ -32,6 +32,7 @@ class PatchMoments(Observer):
         self.node = node
         self.random = np.random.default_rng(0)
         self.count = 0
+        self.origin: NDArray[np.float32] | None = None
         self.waiting: list[NDArray[np.float32]] = []
         self.total: NDArray[np.float64] | float = 0.0
         self.products: NDArray[np.float64] | float = 0.0
@@ -48,6 +49,10 @@ class PatchMoments(Observer):
             return
         rows = np.concatenate(self.waiting, 1)
         self.waiting = []
+        # Counted from zero, what hardly varies would have covariances of rounding errors alone, negative ones too.
+        if self.origin is None and rows.shape[1]:
+            self.origin = rows[:, :1].copy()
+        rows = rows if self.origin is None else rows - self.origin
         self.count += rows.shape[1]
         self.total = self.total + rows.sum(1, dtype=np.float64)
         self.products = self.products + (rows.transpose(0, 2, 1) @ rows).astype(np.float64)
@@ -59,14 +64,20 @@ class PatchMoments(Observer):
     @property
     def means(self) -> NDArray[np.float64]:
         """``[groups, terms]``."""
-        self.take_in()
-        return np.asarray(self.total / max(self.count, 1))
+        shift = self._shift
+        return shift if self.origin is None else shift + self.origin[:, 0]
 
     @property
     def covariances(self) -> NDArray[np.float64]:
         """``[groups, terms, terms]``."""
-        means = self.means
-        return np.asarray(self.products / max(self.count, 1) - means[:, :, None] * means[:, None, :])
+        shift = self._shift
+        return np.asarray(self.products / max(self.count, 1) - shift[:, :, None] * shift[:, None, :])
+
+    @property
+    def _shift(self) -> NDArray[np.float64]:
+        """The means less ``origin``, from which all patches are counted."""
+        self.take_in()
+        return np.asarray(self.total / max(self.count, 1))
 
 
 def patches(node: Node, x: NDArray[Any], random: np.random.Generator) -> NDArray[np.float32]:

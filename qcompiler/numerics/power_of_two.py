@@ -7,7 +7,7 @@ bits to ``guard``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,7 @@ class _ShiftReduction:
     """Base: the sum less the zero points, times a power of two, divided by a whole number, rounded once."""
 
     rounding: str = "half-up"
+    needs_powers_of_two: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("rounding", self.rounding, DIVISION_ROUNDINGS)

@@ -55,6 +55,8 @@ class RequantizeForm:
 
     operand_limit: ClassVar[int] = INT32_MAX
     """The largest magnitude that the register of an operand holds."""
+    needs_powers_of_two: ClassVar[bool] = False
+    """Whether it can only scale by powers of two."""
 
     def largest_operand(self, constants: Arrays) -> Int64 | None:
         """The largest magnitude that hardware of this form takes without overflow; None where any accumulator fits."""
@@ -195,6 +197,7 @@ class PowerOfTwo(RequantizeForm):
     """A shift alone, for scales whose ratio is a power of two; ``rounding`` names how right shifts round."""
 
     rounding: str = "half-up"
+    needs_powers_of_two: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("rounding", self.rounding, SHIFT_ROUNDINGS)
@@ -203,7 +206,8 @@ class PowerOfTwo(RequantizeForm):
         fraction, exponent = np.frexp(ratio)
         if (fraction != 0.5).any():
             raise QCompilerError(
-                "arithmetic 'shift' needs scales whose ratio is a power of two", found=f"ratio {ratio.reshape(-1)[0]!r}"
+                "arithmetic 'shift' needs scales whose ratio is a power of two",
+                found=f"ratio {float(ratio[fraction != 0.5][0])!r}", fix="take scales that are powers of two",
             )
         # Beyond 8 bits every operand becomes 0 or -1, or is refused as too large.
         return {"shift": np.clip(exponent - 1, -128, 127).astype(np.int8)}

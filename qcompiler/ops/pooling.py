@@ -86,6 +86,16 @@ class AveragePool2D(Pool2D, ArithmeticOp):
     arithmetic: Arithmetic | None = None
     constants: Constants = Constants()
 
+    def infer_shapes(self, operands: Sequence[TensorType]) -> tuple[Shape, ...]:
+        shapes = super().infer_shapes(operands)
+        first = 1 if self.layout == "NHWC" else 2
+        for i in (0, 1):
+            size, results = (static_dim(shape[first + i], "spatial size") for shape in (operands[0].shape, shapes[0]))
+            last = (results - 1) * self.strides[i] - self.pads[i]
+            sees_cells = self.pads[i] < self.kernel[i] and last < size
+            require(sees_cells, f"a window of kernel {self.kernel} lies in the padding {self.pads} alone: no average")
+        return shapes
+
     def derive_constants(self, operands: Sequence[TensorType], results: Sequence[TensorType]) -> Constants:
         resolve(self, self.arithmetic)
         return Constants()

@@ -18,9 +18,7 @@ from qcompiler.ir.types import Affine, Elem, TensorType, spread_blocks
 from qcompiler.ops.inference import float_elem, operand_count
 from qcompiler.ops.quantized import affine, parameters, resolve, store
 
-
-NO_INTEGER_FOR_NAN = "NaN has no integer counterpart"
-LOOK_BEFORE_NAN = "look at what the host computes before it: infinite inputs, or numbers beyond float32"
+NO_INTEGER_FOR_NAN = "NaN has no integer counterpart; look at the numbers before it: which are infinite?"
 
 
 class ElementOp(Op):
@@ -118,7 +116,7 @@ class Quantize(ElementOp):
     def evaluate(self, operands: Sequence[Tensor], results: Sequence[TensorType]) -> tuple[Array, ...]:
         x = operands[0].data.astype(np.float32, copy=False)
         if np.isnan(x).any():
-            raise QCompilerError(NO_INTEGER_FOR_NAN, fix=LOOK_BEFORE_NAN)
+            raise OpTypeError(NO_INTEGER_FOR_NAN)
         return (store(resolve(self, self.arithmetic).apply(x, parameters(results[0])), results[0]),)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from math import frexp
 
+from qcompiler import numerics
 from qcompiler.ir import OPS, SCALARS, Fact
 from qcompiler.numerics.block_accumulator import bits_for
 from qcompiler.numerics.block_format import SCALE_RULES
@@ -140,11 +142,48 @@ def _bits_of_product(row: Row) -> int:
 
 
 def _ends(spec: TypeSpec) -> tuple[int, int]:
-    """Smallest and largest integer less its zero point."""
+    """Smallest and largest integer less its zero point, of weights in groups times the largest multiplier."""
     low, high = stored_range(spec)
+    if spec.group_multiplier is not None:
+        return low * spec.group_multiplier[1], high * spec.group_multiplier[1]
     if spec.zero_point == "any":
         return low - high, high - low
     return low - spec.zero_point, high - spec.zero_point
+
+
+def power_of_two_contradictions(target: Target) -> Iterator[Problem]:
+    """``[ops] arithmetic``: shifts, cited for formats whose scales need not be powers of two."""
+    for name, row in target.rows.items():
+        if row.arithmetic is None:
+            continue
+        rule = numerics.resolve(name, row.arithmetic.name, row.arithmetic.options)
+        # Arithmetic that rounds like a requantize form scales like it, too.
+        if not getattr(getattr(rule, "form", rule), "needs_powers_of_two", False):
+            continue
+        for operand in (*row.operands, row.out):
+            for cited, spec in zip(operand.names, operand.choices, strict=True):
+                for free in _formats_of_other_scales(target, cited, spec):
+                    yield Problem(
+                        ("ops", name, "arithmetic"),
+                        f"{row.arithmetic} needs scales that are powers of two, but those of {free!r} need not be",
+                        "set scale = \"power-of-two\" in that type, or cite another arithmetic",
+                    )
+
+
+def _formats_of_other_scales(target: Target, cited: str, spec: TypeSpec) -> list[str]:
+    """The format, or for the scale of a product those of its factors, whose scales are any real numbers."""
+    if spec.kind != "affine" or spec.scale == "power-of-two":
+        return []
+    if not spec.is_product:
+        return [] if isinstance(spec.scale, float) and frexp(spec.scale)[0] == 0.5 else [cited]
+    factors = (
+        (name, factor)
+        for row in target.rows.values() if spec in row.out.choices
+        for operand in row.operands[:2]
+        for name, factor in zip(operand.names, operand.choices, strict=True)
+        if not factor.is_product
+    )
+    return [name for each, factor in factors for name in _formats_of_other_scales(target, each, factor)]
 
 
 def needed_op_contradictions(target: Target) -> Iterator[Problem]:

@@ -137,7 +137,12 @@ class DescriptorFiles:
             if file.replaces(keys):
                 break
         # Of files that say something about the entry, the one that says most of it; the first of equals.
-        return max(candidates, key=lambda f: _depth(f.content, keys)).broken(keys, problem, fix)
+        file = max(candidates, key=lambda f: _depth(f.content, keys))
+        error = file.broken(keys, problem, fix)
+        if file is self.files[0]:
+            return error
+        # Often it is what the first file changes that the entry of its base does not go with.
+        return QCompilerError(f"{self.files[0].path}: in its base {error.problem}", fix=fix)
 
     def check_without(self) -> None:
         """Refuse to take away an op that the base does not have, or that the same file adds.

@@ -26,6 +26,7 @@ from qcompiler.target.descriptor_contradictions import (
     fuse_contradictions,
     limit_contradictions,
     needed_op_contradictions,
+    power_of_two_contradictions,
     result_contradictions,
     tie_contradictions,
     type_contradictions,
@@ -119,6 +120,6 @@ _CHECKS: tuple[Check, ...] = (
     storage_problems, op_problems, attribute_problems, condition_problems, type_condition_problems,
     type_contradictions, type_citation_problems, arithmetic_problems, group_problems, limit_contradictions,
     fuse_contradictions, result_contradictions, tie_contradictions, affine_accumulator_contradictions,
-    accumulator_limit_problems, needed_op_contradictions, accumulator_problems,
+    power_of_two_contradictions, accumulator_limit_problems, needed_op_contradictions, accumulator_problems,
 )
 """In this order: each relies on those before it."""

@@ -29,6 +29,13 @@ def large_kernel_only_unpadded(node: Node, target: Target, *, largest: int) -> s
     return None if kernel is None or not padded or max(kernel) <= largest else "x".join(map(str, kernel))
 
 
+@predicate("kernel-height-at-most")
+def kernel_height_at_most(node: Node, target: Target, *, largest: int) -> str | None:
+    """the kernel's height is at most {largest}"""
+    kernel = kernel_of(node)
+    return None if kernel is None or kernel[0] <= largest else str(kernel[0])
+
+
 @predicate("kernel-area-at-most")
 def kernel_area_at_most(node: Node, target: Target, *, largest: int) -> str | None:
     """height times width of the kernel is at most {largest}"""

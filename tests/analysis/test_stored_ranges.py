@@ -17,6 +17,7 @@ from qcompiler.analysis.accumulators import Interval
 from qcompiler.analysis.stored_ranges import body_ranges, narrowed, stored_ranges
 from qcompiler.backends import reference
 from qcompiler.calibration.data import open_data
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Arithmetic, Builder, ConstantArray, Graph, Tensor, TensorType, Value
 from qcompiler.ir.scalar import I8, I32
 from qcompiler.numerics import RequantizeForm
@@ -104,6 +105,33 @@ def test_clamp_and_what_moves_values_keep_it() -> None:
 def test_pools(pool: MaxPool2D | AveragePool2D, kept: bool) -> None:
     c = Chain()
     assert c.range_of(c.build(pool, c.build(Clamp(-5, 90), c.x), elem=ELEM)) == ((-5, 90) if kept else (-128, 127))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "pads", "sound"),
+    [
+        ((2, 2), (1, 1), (1, 1, 1, 1), True), ((3, 3), (2, 2), (2, 2, 2, 2), True),
+        ((1, 1), (3, 3), (0, 0, 1, 1), True),
+        ((1, 2), (1, 1), (1, 0, 0, 0), False), ((1, 2), (1, 1), (0, 0, 1, 0), False),
+        ((3, 3), (1, 1), (0, 0, 0, 3), False), ((3, 3), (4, 4), (0, 3, 0, 0), False),
+        ((1, 1), (2, 2), (0, 0, 1, 1), False),
+    ],
+)
+def test_no_average_is_taken_of_padding_alone(
+    kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, int, int, int], sound: bool
+) -> None:
+    """An average of no numbers would be none of those between the smallest and the largest."""
+    c = Chain()
+    pool = AveragePool2D(kernel, strides, pads, layout="NHWC", arithmetic=Arithmetic("average-half-away"))
+    if not sound:
+        with pytest.raises(QCompilerError, match="lies in the padding"):
+            c.build(pool, c.x, elem=ELEM)
+        return
+    average = c.build(pool, c.build(Clamp(10, 90), c.x), elem=ELEM)
+    c.graph.set_outputs([("y", average)])
+    results = reference.run(c.graph, {"x": np.full((1, 4, 4, 2), -128, np.int8)})["y"]
+    assert (results == 10).all()
+    assert c.range_of(average) == (10, 90)
 
 
 def test_pad_inserts_its_number() -> None:

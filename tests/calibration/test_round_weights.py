@@ -125,6 +125,25 @@ def test_moments_do_not_depend_on_batches() -> None:
     np.testing.assert_allclose(moments.covariances[0], np.cov(x.T, bias=True), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-6, 0.1, 3.0, 1e6])
+def test_inputs_that_hardly_vary(size: float) -> None:
+    """Constants, and changes of a few steps of float32 on top of them, have no covariance of rounding errors."""
+    rng = np.random.default_rng()
+    graph, _ = layer(Matmul(), np.ones((6, 2), np.float32), np.zeros(2, np.float32))
+    (node,) = (n for n in graph.nodes if isinstance(n.op, Contraction))
+    constant = rng.normal(0, size, 6).astype(np.float32)
+    steps = rng.integers(-2, 3, (2000, 6)) * (2.0**-22 * size)
+    for x in (np.tile(constant, (2000, 1)), (constant + steps).astype(np.float32)):
+        moments = PatchMoments(node)
+        for part in np.array_split(x, 3):
+            moments.update(part)
+        np.testing.assert_allclose(moments.means[0], x.mean(0, dtype=np.float64), rtol=1e-6)
+        spread = np.cov(x.T.astype(np.float64), bias=True)
+        np.testing.assert_allclose(moments.covariances[0], spread, atol=1e-3 * max(spread.max(), 1e-300))
+        rounded = round_weights(rng.normal(0, 3, (1, 4, 6)), moments.covariances, lambda values, term: np.rint(values))
+        assert np.isfinite(rounded).all()
+
+
 def test_without_data_nothing_changes_and_the_user_is_told() -> None:
     graph, _ = layer(Matmul(), np.ones((6, 2), np.float32), np.zeros(2, np.float32))
     context = Context(None, None)

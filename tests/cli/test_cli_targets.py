@@ -26,7 +26,9 @@ def test_show_names_all_that_a_target_says(name: str) -> None:
     descriptor = load_target(name).descriptor
     for text in (descriptor.summary, descriptor.source, descriptor.pipeline):
         assert text in shown
-    assert f"{descriptor.limits.accumulator.bits} bits" in shown
+    sums = descriptor.types[descriptor.ops["matmul"].out]
+    held = f"{sums.storage}" if sums.kind == "scalar" else f"{descriptor.limits.accumulator.bits} bits: they"
+    assert re.search(rf"^accumulators +{held}", shown, re.MULTILINE)
     for kind in descriptor.types:
         assert re.search(rf"^{kind}  ", shown, re.MULTILINE)
     for op, row in descriptor.ops.items():

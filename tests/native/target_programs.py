@@ -7,7 +7,6 @@ new one gets a program.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -220,8 +219,6 @@ def limits_of(target: Target) -> list[Limit]:
             raise LookupError(f"row {name!r} has max_rank, for which limits_of has no nodes")
         for condition in row.conditions:
             cited = condition.citation.partition("{")[0]
-            if cited == "kernel-area-at-most" and row.spec.kernel == [1, isqrt(int(condition.parameters["largest"]))]:
-                continue  # the kernel's range says the same
             if cited not in PREDICATES:
                 raise LookupError(f"predicate {cited!r} has no nodes: add them to PREDICATES")
             at, beyond = PREDICATES[cited](name, dict(condition.parameters))
@@ -278,6 +275,9 @@ PREDICATES: dict[str, Callable[[str, dict[str, Any]], tuple[Cited, Cited]]] = {
     ),
     "large-kernel-only-unpadded": lambda op, p: _each(
         (p["largest"], p["largest"] + 1), lambda k: window(op, kernel=(k, 1), pads=(1, 0, 0, 0))
+    ),
+    "kernel-height-at-most": lambda op, p: _each(
+        (p["largest"], p["largest"] + 1), lambda k: window(op, kernel=(k, 1))
     ),
     "kernel-area-at-most": lambda op, p: _each(
         ((256, p["largest"] // 256), (256, p["largest"] // 256 + 1)), lambda k: window(op, kernel=k)

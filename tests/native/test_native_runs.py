@@ -31,7 +31,13 @@ from qcompiler.backends.tvm.kernel_program import NoLowering
 from qcompiler.backends.tvm.library_loading import UnusableLibrary
 from qcompiler.backends.tvm.program_source import write_program
 from qcompiler.compilation import compile
-from qcompiler.ir import Graph, TensorType, Value
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Builder, ConstantArray, Graph, SymbolicDim, TensorType, Value
+from qcompiler.ir.scalar import F32
+from qcompiler.ops.activation import LeakyRelu
+from qcompiler.ops.binary import Sub
+from qcompiler.ops.constant import Constant
+from qcompiler.ops.contraction import Matmul
 from qcompiler.ops.quantization import Clamp, Dequantize
 from qcompiler.ops.shape import Reshape, Transpose
 from qcompiler.target import Target, load_target
@@ -200,6 +206,27 @@ def test_islands(lacking: str, tmp_path: Path, kernels: KernelCache) -> None:
         if checked == 3:
             return
     raise AssertionError("too few of these networks have islands")
+
+
+def test_nan_of_the_host_is_refused(tmp_path: Path, kernels: KernelCache) -> None:
+    """Infinity less infinity has no integer counterpart: neither backend makes up a number."""
+    descriptor = load_target("cpu-int8").descriptor
+    rows = {name: row for name, row in descriptor.ops.items() if name != "sub"}
+    target = Target(descriptor.model_copy(update={"ops": rows, "fallback": "host"}))
+    g = Graph("difference")
+    build = Builder(g, loc=("difference",))
+    x = g.add_input("x", TensorType((SymbolicDim("N"), 4), F32))
+    difference = build(Sub(), x, build(LeakyRelu(0.5), x))
+    weights = build(Constant(ConstantArray(np.eye(4, dtype=np.float32))), elem=F32)
+    g.set_outputs([("y", build(Matmul(), build(Reshape((SymbolicDim("N"), 4)), difference), weights))])
+    data = {"x": np.random.default_rng(0).normal(0, 1, (4, 4)).astype(np.float32)}
+    program = compile(g, target=target, data=data, native=False)
+    program.native = build_code(program.graph, ISAS[0], tmp_path, kernels)
+    assert_program_runs_the_same(program, {"x": np.float32([[-3e38, 3e38, 0.0, -1.0]])}, threads=1)
+    for backend in ("reference", "native"):
+        refused = pytest.raises(QCompilerError, match="layer 'difference': quantize: NaN has no integer counterpart")
+        with refused, np.errstate(invalid="ignore"):
+            program.run({"x": np.float32([[np.inf, 1.0, 2.0, 3.0]])}, backend=backend)
 
 
 def finite(feeds: dict[str, Array]) -> dict[str, Array]:

@@ -26,12 +26,12 @@ def quantization(exponent: int, zero_point: int = 0, low: int = -128, high: int 
 @pytest.mark.parametrize("rounding", SHIFT_ROUNDINGS)
 @pytest.mark.parametrize("op", ["add", "sub", "mul"])
 @given(exponents=st.tuples(EXPONENTS, EXPONENTS, EXPONENTS), zero_points=st.tuples(*[ZERO_POINTS] * 3))
-def test_all_pairs_of_int8(
+def test_pairs_of_int8(
     op: str, rounding: str, exponents: tuple[int, int, int], zero_points: tuple[int, int, int]
 ) -> None:
     first, second, output = (quantization(e, z) for e, z in zip(exponents, zero_points, strict=True))
     rule = resolve(op, "shift-mul" if op == "mul" else "shift-add", {"rounding": rounding})
-    some = INT8[np.r_[0:3, 3:253:13, 253:256]]
+    some = INT8[np.r_[0:2, 2:254:28, 254:256]]
     constants = rule.constants([first, second], output)
     found = rule.apply(some[:, None], some[None, :], [first, second], output, constants)
     a_scale, b_scale, y_scale = (Fraction(2) ** e for e in exponents)

@@ -63,6 +63,30 @@ def test_shift_with_every_rounding(rounding: str, x: int, exponent: int) -> None
     assert int(found) == ROUNDINGS[rounding](x * Fraction(2) ** exponent)
 
 
+@pytest.mark.parametrize("rounding", sorted(SHIFT_ROUNDINGS))
+@given(x=st.integers(-(2**61 - 1), 2**61 - 1), exponent=st.integers(-280, -40))
+def test_shifts_that_leave_nothing(rounding: str, x: int, exponent: int) -> None:
+    """Channels of tiny weights are shifted far: beyond what 64 bits, and the 8 bits of a shift, can say."""
+    form = PowerOfTwo(rounding)
+    found = form.scale(np.asarray(x), form.from_ratio(np.asarray(2.0**exponent)))
+    assert int(found) == ROUNDINGS[rounding](x * Fraction(2) ** exponent)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(exponent=st.integers(-20, 100), fraction=st.floats(1, 1.99), share=st.floats(-1, 1))
+def test_the_largest_operand_is_scaled_exactly(name: str, exponent: int, fraction: float, share: float) -> None:
+    """No form takes an operand whose product or shift leaves the 64 bits in which it is computed."""
+    form = requantize_form(name)
+    ratio = 2.0**exponent * (1.0 if name == "shift" else fraction)
+    constants = form.from_ratio(np.asarray(ratio))
+    largest = form.largest_operand(constants)
+    if largest is None:  # floats
+        assert name in ("float-rne", "float64-away")
+        return
+    for x in {int(largest), -int(largest), int(share * int(largest))}:
+        assert int(form.scale(np.asarray(x), constants)) == FORMS[name](x, Fraction(ratio))
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"shift"}))
 @given(scales=st.tuples(*[st.floats(2.0**-12, 4, width=32)] * 3))
 def test_order_and_width_of_scale_products(name: str, scales: tuple[float, float, float]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from float_programs import N
+from float_programs import FloatProgram, N
 
-from qcompiler import plugins
+from qcompiler import compile, plugins
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Affine, Arithmetic, Builder, Graph, Scalar, TensorType, Value
 from qcompiler.ir.builder import infer_types
 from qcompiler.ir.scalar import F32, F64, I8, I32, I64, U16
+from qcompiler.ops.activation import Clip
 from qcompiler.ops.binary import Mul
+from qcompiler.ops.contraction import Matmul
 from qcompiler.ops.fused import Fused
 from qcompiler.ops.pooling import MaxPool2D
 from qcompiler.ops.quantization import Clamp, Dequantize, Quantize, Requantize
@@ -18,7 +21,7 @@ from qcompiler.ops.quantized import ArithmeticOp
 from qcompiler.ops.reduction import Mean
 from qcompiler.ops.shape import Reshape
 from qcompiler.pipeline import Context, Pipeline
-from qcompiler.target import load_target
+from qcompiler.target import Target, load_target
 
 plugins.load()
 AFFINE = Arithmetic.parse("affine{rounding=half-away}")
@@ -80,8 +83,29 @@ def test_a_requantize_that_shifts_its_operand_out_of_32_bits(scale: float, legal
     if legal:
         p.prove(result)
     else:
-        with pytest.raises(QCompilerError, match="shifts left must fit 32 bits"):
+        with pytest.raises(QCompilerError, match="operands of double must fit its register"):
             p.prove(result)
+
+
+@pytest.mark.parametrize(
+    ("form", "terms", "legal"), [("single", 512, True), ("single", 8192, False), ("i64", 8192, True)]
+)
+def test_a_requantize_whose_product_leaves_64_bits(form: str, terms: int, legal: bool) -> None:
+    """``single`` multiplies by 31 bits: a sum of 16-bit numbers of more than 32 does not fit beside them."""
+    descriptor = load_target("tpu-int16x8").descriptor
+    row = descriptor.ops["requantize"].model_copy(update={"arithmetic": form})
+    target = Target(descriptor.model_copy(update={"ops": {**descriptor.ops, "requantize": row}}))
+    program = FloatProgram()
+    weights = program.constant(np.ones((terms, 3), np.float32))
+    program.finish(program(Matmul(), program.input(N, terms), weights))
+    data = {"x": np.random.default_rng(0).normal(0, 1, (8, terms)).astype(np.float32)}
+    if legal:
+        extreme = {"x": np.full((1, terms), 1e9, np.float32)}
+        run = compile(program.graph, target=target, data=data, native=False).run(extreme, quantized=True)
+        assert all((output == 32767).all() for output in run.values())
+    else:
+        with pytest.raises(QCompilerError, match="operands of single must fit its register"):
+            compile(program.graph, target=target, data=data, native=False)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +171,18 @@ def test_a_kernel_is_not_empty() -> None:
     body.set_outputs([("0", body.add_input("0", p.x.type))])
     with pytest.raises(QCompilerError, match="holds ops, and no other kernel"):
         p.prove(p.build(Fused(body), p.x))
+
+
+@pytest.mark.parametrize("form", ["double", "ruy", "i64", "float-rne"])
+def test_a_kernel_that_begins_with_a_requantize(form: str) -> None:
+    """Where only clamp may end a kernel, it joins the requantize: the accumulator then stands outside of the kernel."""
+    base = "tpu-int16x8" if form == "i64" else "tpu-int8"
+    descriptor = load_target(base).descriptor
+    row = descriptor.ops["requantize"].model_copy(update={"arithmetic": form, "fuse": False})
+    target = Target(descriptor.model_copy(update={"ops": {**descriptor.ops, "requantize": row}}))
+    p = FloatProgram()
+    p.finish(p(Clip(-1.0, 1.0), p(Matmul(), p.input(N, 40), p.normal(40, 16))))
+    data = {"x": np.random.default_rng(1).normal(0, 1, (8, 40)).astype(np.float32)}
+    program = compile(p.graph, target=target, data=data, native=False)
+    kernels = [[part.op.name for part in n.op.body.nodes] for n in program.graph.nodes if isinstance(n.op, Fused)]
+    assert kernels == [["requantize", "clamp"]]

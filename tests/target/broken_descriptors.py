@@ -258,6 +258,14 @@ CASES: dict[str, Broken] = {
     ),
     "accumulator of no width": Broken("bits = 32", "bits = 0", "limits.accumulator.bits", "greater than or equal to 8"),
     "rank of nothing": Broken("max_rank = 4", "max_rank = 0", "limits.max_rank", "greater than or equal to 1"),
+    "shift of any scale": Broken(
+        '"double"', '"shift"', "ops.requantize.arithmetic", "scales that are powers of two, but those of 'act' need",
+        "power-of-two",
+    ),
+    "sum by shifts of any scale": Broken(
+        '"litert-add{shift=20}"', '"shift-add"', "ops.add.arithmetic", "shift-add needs scales that are powers of two",
+        "another arithmetic",
+    ),
     "no requantize": Broken(
         re.findall("requantize = .*\n", AFFINE)[0], "", "ops", "need an op 'requantize'", "add it to", "[ops]"
     ),

@@ -54,3 +54,24 @@ def test_block_floating_point_has_no_home(tmp_path: Path) -> None:
     line = 'accumulator = { bits = 40, overflow = "forbidden" }'
     with pytest.raises(QCompilerError, match="sums of block floating point are not split"):
         load_target(write(tmp_path, 'bits = 40, overflow = "forbidden", home = "i64"', "dsp-bfp16", line))
+
+
+@pytest.mark.parametrize(("largest", "bits", "missing"), [(15, 17, 0), (255, 20, 0), (255, 19, 1), (255, 17, 3)])
+def test_a_product_counts_the_multiplier_of_its_group(tmp_path: Path, largest: int, bits: int, missing: int) -> None:
+    """255 * 8 * 255 lies below 2**19, and has a sign; with 15, the product of two activations, 255 * 255, is larger."""
+    path = tmp_path / "narrow.toml"
+    path.write_text(f"""
+schema = 1
+extends = "w4a8"
+name = "narrow"
+summary = "narrow sums"
+[types]
+wt4 = {{ kind = "affine", storage = "i4", blocks = 16, group_multiplier = [1, {largest}], zero_point = 0, constant = true }}
+[limits]
+accumulator = {{ bits = {bits}, overflow = "forbidden", home = "i32" }}
+""")
+    if not missing:
+        load_target(path)
+        return
+    with pytest.raises(QCompilerError, match=f"{bits} bits cannot hold a single product of .*: {missing} bits too few"):
+        load_target(path)

@@ -53,7 +53,7 @@ def test_an_error_names_file_line_and_key(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_error_in_a_base_names_the_base(name: str, tmp_path: Path) -> None:
+def test_an_error_in_a_base_names_both_files(name: str, tmp_path: Path) -> None:
     good, case = ALL[name]
     text, line = broken_text(good, case)
     (tmp_path / "base.toml").write_text(text)
@@ -67,6 +67,7 @@ def test_an_error_in_a_base_names_the_base(name: str, tmp_path: Path) -> None:
     with pytest.raises(QCompilerError) as caught:
         read_descriptor(tmp_path / "child.toml")
     check(caught.value, case, "child.toml" if line is None else "base.toml", line)
+    assert caught.value.problem.startswith(str(tmp_path / "child.toml"))
 
 
 @pytest.mark.parametrize("name", list(ALL)[::8])

@@ -132,4 +132,5 @@ def test_the_largest_sum_of_weights(limit: int, legal: bool, tmp_path: Path) -> 
         with pytest.raises(QCompilerError) as caught:
             compiled(path, "matmul", "relu")
         assert f"sum to at most {largest - 1}" in str(caught.value)
-        assert "matmul" in str(caught.value)
+        assert caught.value.layer == "matmul"
+        assert "ops.matmul.max_weight_sum" in str(caught.value.fix)

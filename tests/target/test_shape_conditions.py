@@ -52,6 +52,11 @@ def test_large_kernels(size: int, pad: int, legal: bool) -> None:
     assert found("large-kernel-only-unpadded{largest=8}", op, IMAGE) == (None if legal else f"2x{size}")
 
 
+def test_kernel_heights() -> None:
+    assert found("kernel-height-at-most{largest=3}", MaxPool2D((3, 4), layout="NHWC"), IMAGE) is None
+    assert found("kernel-height-at-most{largest=2}", MaxPool2D((3, 4), layout="NHWC"), IMAGE) == "3"
+
+
 def test_kernel_areas() -> None:
     assert found("kernel-area-at-most{largest=12}", MaxPool2D((3, 4), layout="NHWC"), IMAGE) is None
     assert found("kernel-area-at-most{largest=11}", MaxPool2D((3, 4), layout="NHWC"), IMAGE) == "3x4"
