@@ -222,11 +222,11 @@ def test_nan_of_the_host_is_refused(tmp_path: Path, kernels: KernelCache) -> Non
     data = {"x": np.random.default_rng(0).normal(0, 1, (4, 4)).astype(np.float32)}
     program = compile(g, target=target, data=data, native=False)
     program.native = build_code(program.graph, ISAS[0], tmp_path, kernels)
-    assert_program_runs_the_same(program, {"x": np.float32([[-3e38, 3e38, 0.0, -1.0]])}, threads=1)
+    assert_program_runs_the_same(program, {"x": np.array([[-3e38, 3e38, 0.0, -1.0]], np.float32)}, threads=1)
     for backend in ("reference", "native"):
         refused = pytest.raises(QCompilerError, match="layer 'difference': quantize: NaN has no integer counterpart")
         with refused, np.errstate(invalid="ignore"):
-            program.run({"x": np.float32([[np.inf, 1.0, 2.0, 3.0]])}, backend=backend)
+            program.run({"x": np.array([[np.inf, 1.0, 2.0, 3.0]], np.float32)}, backend=backend)
 
 
 def finite(feeds: dict[str, Array]) -> dict[str, Array]:

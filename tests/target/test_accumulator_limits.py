@@ -66,7 +66,7 @@ extends = "w4a8"
 name = "narrow"
 summary = "narrow sums"
 [types]
-wt4 = {{ kind = "affine", storage = "i4", blocks = 16, group_multiplier = [1, {largest}], zero_point = 0, constant = true }}
+wt4 = {{ group_multiplier = [1, {largest}] }}
 [limits]
 accumulator = {{ bits = {bits}, overflow = "forbidden", home = "i32" }}
 """)
