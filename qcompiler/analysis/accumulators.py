@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -177,12 +178,13 @@ def sums_of_weights(
     if isinstance(op, Conv2DBase):
         taps_last = weights if op.layout == "NHWC" else weights.transpose(0, 2, 3, 1)
         sets = visible_taps(op, x, w)
-        flat = [(taps_last * taps[None, :, :, None]).reshape(len(weights), -1) for taps in sets]
-        terms = np.stack(flat)
+        # A length of -1 could not be told where there are no weights.
+        length = prod(taps_last.shape[1:])
+        terms = np.stack([(taps_last * taps[None, :, :, None]).reshape(len(weights), length) for taps in sets])
     else:
         assert isinstance(op, Matmul)
         rows = weights if op.transpose_b else np.swapaxes(weights, -1, -2)
-        terms = rows.reshape(-1, *rows.shape[-2:])
+        terms = rows.reshape(prod(rows.shape[:-2]), *rows.shape[-2:])
     return ContractionSums(differences, terms, terms.shape[-1], terms.shape[-1], bias)
 
 
