@@ -74,7 +74,7 @@ def test_partial_sums_reach_the_bound_of_products(name: str, width: int) -> None
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(sorted(CASES)), width=st.sampled_from(sorted(FORMATS)), seed=st.integers(0, 2**32 - 1),
     data=st.data(),

@@ -25,7 +25,7 @@ def exponents_of(*values: int) -> ConstantArray:
     return ConstantArray(np.array([values], np.int32))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1 << 30), rows=st.integers(1, 5), width=st.integers(1, 4))
 def test_figures_are_those_of_mantissas_exponents_and_real_numbers(seed: int, rows: int, width: int) -> None:
     rng = np.random.default_rng(seed)

@@ -164,7 +164,7 @@ def test_a_narrowed_type_keeps_its_scale() -> None:
 FORMS = sorted(name for op, name in numerics.ARITHMETIC if op == "requantize")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     ratio=st.floats(2.0**-24, 2.0**4), seed=st.integers(0, 2**32 - 1), form=st.sampled_from(FORMS),
     width=st.integers(1, 27),

@@ -91,7 +91,7 @@ def assert_same_bits(actual: Array, expected: Array) -> None:
     assert actual.tobytes() == expected.tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     scale=st.floats(2.0**-8, 8, width=32), zero_point=st.integers(-128, 127), weights=st.booleans(),
     activations=st.booleans(), names=st.frozensets(st.sampled_from(["x", "w", "relu", "absent"])),

@@ -182,7 +182,7 @@ def test_32_bits_are_accurate_to_float(network: Network) -> None:
     assert np.abs(narrow - expected).max() > 100 * np.abs(found - expected).max()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     bits=st.integers(2, 20), exponent=st.integers(-12, 4), element=st.sampled_from(["int8", *ELEMENTS]),
     fixed=st.booleans(), seed=st.integers(0, 1 << 30),

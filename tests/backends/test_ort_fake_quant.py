@@ -86,7 +86,7 @@ def test_every_bit_agrees(storage: Scalar, qmin: int, qmax: int, zero_point: int
         assert_same_bits(y, evaluate(op, x, elem))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     scale=st.floats(2.0**-20, 2.0**20, width=32),
     zero_point=st.integers(-128, 127),

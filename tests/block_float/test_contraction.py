@@ -127,7 +127,7 @@ def bias_of(bias: Tensor | None, channel: int) -> tuple[int, int] | None:
 
 @pytest.mark.parametrize("overflow", ["forbidden", "saturate", "wrap"])
 @pytest.mark.parametrize("kind", [*CONVOLUTIONS, "matmul"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_fixed_point_sums_are_exact(kind: str, overflow: str, data: st.DataObject) -> None:
     op, x, w = data.draw(cases(kind, NARROW))
@@ -158,7 +158,7 @@ def test_fixed_point_sums_are_exact(kind: str, overflow: str, data: st.DataObjec
 
 @pytest.mark.parametrize("order", ["sequential", "pairwise"])
 @pytest.mark.parametrize("kind", [*CONVOLUTIONS, "matmul"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_float32_sums_follow_their_order(kind: str, order: str, data: st.DataObject) -> None:
     op, x, w = data.draw(cases(kind))

@@ -62,7 +62,7 @@ def elems(draw: st.DrawFn, shape: tuple[int, ...]) -> BlockFloat:
     return BlockFloat(elem.format, elem.blocks, ConstantArray(exponents))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.data())
 def test_reals_are_written(data: st.DataObject) -> None:
     x = data.draw(arrays(data.draw(st.integers(1, 4)))).astype(np.float32)
@@ -72,7 +72,7 @@ def test_reals_are_written(data: st.DataObject) -> None:
     assert found.data.dtype == elem.format.mantissa_dtype
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.data())
 def test_values_change_format_and_blocks_with_one_rounding(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(SHAPES))
@@ -85,7 +85,7 @@ def test_values_change_format_and_blocks_with_one_rounding(data: st.DataObject) 
     assert held(found) == expected(values, elem)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_sums_of_40_bits_are_normalized(data: st.DataObject) -> None:
     """Accumulators: mantissas of 40 bits, at their ends too."""
@@ -105,7 +105,7 @@ def test_sums_of_40_bits_are_normalized(data: st.DataObject) -> None:
     assert held(found) == expected(definition.read(x.data, x.exponents, blocks), result)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_values_are_read_as_float32_rounded_once(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(SHAPES))
@@ -126,7 +126,7 @@ def test_reading_rounds_ties_to_even() -> None:
     assert (found.data * 8).tolist() == [2**24, 2**24 + 4, -(2**24), 2**25, 2**30 + 2**7]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_marks_simulate_what_they_mark(data: st.DataObject) -> None:
     """A mark's result is what the value would be once written and read."""
@@ -146,7 +146,7 @@ def test_a_mark_without_its_exponent_changes_nothing() -> None:
     np.testing.assert_array_equal(run(mark, [Tensor(TensorType(x.shape, F32), x)])[0].data, x)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([0.0, 0.25, 0.4375, 0.5, 0.5625, 0.75, 1.0, 1.5]), st.integers(-60, 60), st.floats(-1, 1),
     formats("dsp16", "amd", "mx-int8"),

@@ -58,7 +58,7 @@ def result_shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(("op", "function"), [(Add(), operator.add), (Sub(), operator.sub)])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_sums_are_exact_at_the_largest_exponent(
     op: Any, function: Callable[[int, int], int], data: st.DataObject
@@ -70,7 +70,7 @@ def test_sums_are_exact_at_the_largest_exponent(
     same(run(citing(op, "align-larger"), [a, b], elem)[0], expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_products_are_exact_at_the_sum_of_the_exponents(data: st.DataObject) -> None:
     a, b = data.draw(pairs())
@@ -80,7 +80,7 @@ def test_products_are_exact_at_the_sum_of_the_exponents(data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize(("op", "function"), [(Maximum(), max), (Minimum(), min)])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_selections_are_made_at_the_larger_exponent(
     op: Any, function: Callable[[int, int], int], data: st.DataObject
@@ -91,7 +91,7 @@ def test_selections_are_made_at_the_larger_exponent(
     same(run(op, [a, b], elem)[0], expected)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_limits_are_rounded_to_the_block_and_are_mantissas_of_the_format(data: st.DataObject) -> None:
     x = data.draw(tensors(data.draw(st.sampled_from([(2, 5), (1, 40), (2, 3, 4)]))))

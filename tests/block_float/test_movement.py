@@ -63,7 +63,7 @@ def test_values_move_and_meet(case: str, data: st.DataObject) -> None:
         same(found, definitions.written(definitions.moved(move, definitions.numbers_of(x)), elem))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_padding_has_no_exponent(data: st.DataObject) -> None:
     x = data.draw(tensors(SHAPE))
@@ -80,7 +80,7 @@ def test_padding_has_no_exponent(data: st.DataObject) -> None:
     same(run(op, [x], elem)[0], definitions.written(padded, elem))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_parts_of_different_exponents_are_joined(data: st.DataObject) -> None:
     axis, block_format = data.draw(st.integers(0, 2)), data.draw(formats())
@@ -93,7 +93,7 @@ def test_parts_of_different_exponents_are_joined(data: st.DataObject) -> None:
     same(run(op, parts, elem)[0], definitions.written(joined, elem))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_slices_are_gathered(data: st.DataObject) -> None:
     x, axis = data.draw(tensors((3, 4, 5))), data.draw(st.integers(-3, 2))

@@ -41,7 +41,7 @@ def pools(draw: st.DrawFn, make: Any, dilations: tuple[int, int] | None = None) 
     return op, x, windows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_largest_values_of_windows(data: st.DataObject) -> None:
     dilations = (data.draw(st.integers(1, 2)), 1)
@@ -51,7 +51,7 @@ def test_largest_values_of_windows(data: st.DataObject) -> None:
     same(run(op, [x], elem)[0], definitions.reduced(max, definitions.numbers_of(x), windows, elem))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_averages_of_windows(data: st.DataObject) -> None:
     bits = data.draw(st.sampled_from([16, 8, 24]))
@@ -73,7 +73,7 @@ def reductions(draw: st.DrawFn) -> tuple[Tensor, tuple[int, ...], bool, Any]:
 
 
 @pytest.mark.parametrize(("make", "function"), [(ReduceMax, max), (ReduceMin, min)])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_largest_and_smallest_values(make: Any, function: Any, data: st.DataObject) -> None:
     x, axes, keepdims, windows = data.draw(reductions())
@@ -83,7 +83,7 @@ def test_largest_and_smallest_values(make: Any, function: Any, data: st.DataObje
     same(run(make(axes, keepdims), [x], elem)[0], expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_sums(data: st.DataObject) -> None:
     x, axes, keepdims, windows = data.draw(reductions())
@@ -92,7 +92,7 @@ def test_sums(data: st.DataObject) -> None:
     same(run(citing(ReduceSum(axes, keepdims), "align-larger"), [x], elem)[0], expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_means(data: st.DataObject) -> None:
     x, axes, keepdims, windows = data.draw(reductions())
@@ -110,7 +110,7 @@ def test_a_mean_of_a_power_of_two_is_exact() -> None:
     assert found.data.item() * 2.0 ** found.exponents.item() == x.sum() / 4 * 2.0**-7
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_the_first_of_the_largest_values(data: st.DataObject) -> None:
     shape, block_format = data.draw(st.sampled_from([(2, 3, 4), (3, 9)])), data.draw(formats())

@@ -67,7 +67,7 @@ def test_every_field_of_a_format_is_in_the_text() -> None:
     assert [parse_type(t).elem for t in texts] == [BlockFloat(f, (4,)) for f in formats]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_random_types_read_back(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from([(), (7,), (N, 20), (SymbolicDim("N", 3), 2, 5), (2, 0), (2, 3, 4, 5)]))

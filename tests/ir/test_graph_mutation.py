@@ -47,7 +47,7 @@ def straight(length: int) -> tuple[Graph, list[Node]]:
 EDITS = ("replace", "erase", "before", "after", "append", "prepend", "operand", "outputs", "op")
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(st.lists(st.tuples(st.sampled_from(EDITS), st.integers(0, 1 << 16), st.integers(0, 1 << 16)), max_size=40))
 def test_random_edits_keep_links(edits: list[tuple[str, int, int]]) -> None:
     graph, _ = straight(3)
@@ -191,7 +191,7 @@ def _objects(graph: Graph) -> set[int]:
     return found
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(graphs)
 def test_clones_are_equal_and_share_nothing_that_changes(graph: Graph) -> None:
     copy = clone(graph)

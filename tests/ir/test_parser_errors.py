@@ -124,7 +124,7 @@ FRAGMENTS = (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(graphs, st.data())
 def test_mutated_text_raises_nothing_else(graph: Graph, data: st.DataObject) -> None:
     """A token deleted, inserted, or replaced: the text is refused, or read and then judged by the verifier."""
@@ -148,7 +148,7 @@ def test_mutated_text_raises_nothing_else(graph: Graph, data: st.DataObject) -> 
             break
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(alphabet='%@"{}[]()<>,=:->.\\ \nqgraph0159fi8N*', max_size=60))
 def test_random_characters_raise_nothing_else(text: str) -> None:
     for read in (parse, parse_type):

@@ -147,7 +147,7 @@ def test_pads_of_signed_zero_differ() -> None:
     assert padded(0.0) != padded(-0.0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(graphs, graphs)
 def test_equal_hashes_mean_equal_text(first: Graph, second: Graph) -> None:
     first.name = second.name

@@ -43,7 +43,7 @@ from qcompiler.target import load_target
 plugins.load()
 
 
-@settings(max_examples=250)
+@settings(max_examples=125)
 @given(graphs)
 def test_random_graphs_read_back_equal(graph: Graph) -> None:
     verify(graph)
@@ -56,7 +56,7 @@ def test_random_graphs_read_back_equal(graph: Graph) -> None:
     assert print_with_constants(again)[0] == text
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(graphs)
 def test_random_graphs_survive_the_disk(tmp_path_factory: pytest.TempPathFactory, graph: Graph) -> None:
     folder = tmp_path_factory.mktemp("program")

@@ -34,7 +34,7 @@ def test_a_chunk_leaves_room_for_what_is_left_over() -> None:
     assert left_over + LARGEST_CHUNK * (1 << 15) < 1 << 31 <= left_over + (LARGEST_CHUNK + 1) * (1 << 15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), groups=st.integers(1, 3), each=st.integers(1, 9),
     dilated=st.booleans(), spread=st.sampled_from([50, 2000, 12000]), seed=st.integers(0, 1 << 32),

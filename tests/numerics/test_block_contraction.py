@@ -65,7 +65,7 @@ def places_of(x: BlockOperand, w: BlockOperand) -> Any:
 
 
 @pytest.mark.parametrize("overflow", ["forbidden", "saturate", "wrap"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_fixed_point_accumulation_follows_the_definition(overflow: str, data: st.DataObject) -> None:
     x, w, length = data.draw(operands(exponent=data.draw(st.sampled_from([1, 6, 80]))))
@@ -112,7 +112,7 @@ def test_one_block_saturates_at_its_end() -> None:
     assert contract(x, ones, 1, FixedPointAccumulator(8, "saturate"))[0].tolist() == [[100]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_results_do_not_go_below_a_given_exponent(data: st.DataObject) -> None:
     x, w, length = data.draw(operands())
@@ -129,7 +129,7 @@ def test_results_do_not_go_below_a_given_exponent(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("order", SUMMATION_ORDERS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_float32_accumulation_follows_the_definition(order: str, data: st.DataObject) -> None:
     x, w, length = data.draw(operands(widest=33, exponent=data.draw(st.sampled_from([1, 6, 14]))))
@@ -220,7 +220,7 @@ def test_two_activations_with_leading_dimensions() -> None:
 
 
 @pytest.mark.parametrize("overflow", ["forbidden", "saturate", "wrap"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_bias_is_aligned_as_the_definition_has_it(overflow: str, data: st.DataObject) -> None:
     accumulator = FixedPointAccumulator(data.draw(st.integers(2, 62)), overflow, data.draw(roundings))

@@ -23,7 +23,7 @@ def assert_written(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
     np.testing.assert_array_equal(found[0], expected[0])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(st.data())
 def test_to_block_follows_the_definition(data: st.DataObject) -> None:
     x, f = data.draw(arrays()), data.draw(formats)
@@ -33,7 +33,7 @@ def test_to_block_follows_the_definition(data: st.DataObject) -> None:
     assert found[0].dtype == f.mantissa_dtype
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_reblock_rounds_each_exact_value_once(data: st.DataObject) -> None:
     """Wide mantissas, exponents far apart, another grid and format."""
@@ -51,7 +51,7 @@ def test_reblock_rounds_each_exact_value_once(data: st.DataObject) -> None:
         assert_written(found, normalize(mantissas, exponents, blocks, f))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_from_block_is_exact_and_to_block_keeps_what_fits(data: st.DataObject) -> None:
     x, f = data.draw(arrays()), data.draw(formats)
@@ -63,7 +63,7 @@ def test_from_block_is_exact_and_to_block_keeps_what_fits(data: st.DataObject) -
     assert_written(to_block(values, f, blocks, exponents), (mantissas, exponents))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_fixed_exponents_clamp(data: st.DataObject) -> None:
     x, f = data.draw(arrays()), data.draw(formats)
@@ -162,7 +162,7 @@ def test_an_outlier_rounds_its_block_away_and_no_other() -> None:
     assert exponents.tolist() == [[2], [-6]]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_align_rounds_the_smaller_exponent(data: st.DataObject) -> None:
     rounding = data.draw(roundings)

@@ -34,7 +34,7 @@ def worst_input(w: BlockOperand, length: int, channel: int, x: BlockFormat, uppe
     return BlockOperand(mantissas[None], np.zeros((1, 1), np.int64) if shared else -grid[None])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), st.booleans())
 def test_bounds_hold_and_are_reached(data: st.DataObject, shared: bool) -> None:
     w, length = data.draw(weights())

@@ -119,7 +119,7 @@ def conversion(shape: tuple[Any, ...], blocks: tuple[int, ...], target_shape: tu
     return Program(graph)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 5), length=st.integers(1, 6), width=st.integers(1, 5), count=st.integers(0, 12),
     seed=st.integers(0, 1 << 30),

@@ -22,7 +22,7 @@ def rounded(weights: np.ndarray, scale: np.ndarray, blocks: tuple[int, ...]) -> 
     seed=st.integers(0, (1 << 32) - 1), length=st.integers(1, 7), axis=st.integers(0, 1),
     exponent=st.integers(-60, 60), multipliers=st.sampled_from([(1, 15), (1, 1), (3, 7), (1, 255)]),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_scales_are_exact_multiples(
     seed: int, length: int, axis: int, exponent: int, multipliers: tuple[int, int]
 ) -> None:
