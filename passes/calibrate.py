@@ -22,7 +22,7 @@ from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
 from qcompiler.passes.accumulator_fit import fit_accumulator
-from qcompiler.passes.grouped_weights import is_grouped, set_group_scales
+from qcompiler.passes.grouped_weights import is_grouped, mark_of, set_group_scales
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass, option
 
 _STEPS_TO_SPARE = 1 << 15
@@ -100,7 +100,7 @@ class Calibrate(Pass):
 
     def interval_of(self, node: Node, seen: Mapping[Node, Observer]) -> Interval:
         """Real interval of a fake_quant's values: chosen from the data, or of the constant itself."""
-        mark, constant = _mark(node), _constant_interval(node)
+        mark, constant = mark_of(node), _constant_interval(node)
         if constant is not None:
             return constant
         low, high = seen[node].best_interval(mark.qmax - mark.qmin)
@@ -118,7 +118,7 @@ def _constant_interval(node: Node) -> Interval | None:
 
 def _set_group(members: list[Node], intervals: Mapping[Node, Interval], seen: Mapping[Node, Observer]) -> None:
     """Give all members of a group the parameters that hold all their values."""
-    if len(members) == 1 and _mark(members[0]).blocks:
+    if len(members) == 1 and mark_of(members[0]).blocks:
         if is_grouped(members[0]):
             set_group_scales(members[0])
         else:
@@ -127,9 +127,9 @@ def _set_group(members: list[Node], intervals: Mapping[Node, Interval], seen: Ma
     known = [intervals[m] for m in members if m in intervals]
     low = min((i[0] for i in known), default=0.0)
     high = max((i[1] for i in known), default=0.0)
-    first = _mark(members[0])
+    first = mark_of(members[0])
     scale, zero_point = parameters_from_range(low, high, first.qmin, first.qmax, first.fixed_zero_point)
-    if any(_mark(m).power_of_two for m in members):
+    if any(mark_of(m).power_of_two for m in members):
         scale = _power_of_two(members, next_power_of_two(scale), seen)
     if first.fixed_scale is not None:
         scale = np.asarray(first.fixed_scale, np.float32)
@@ -143,7 +143,7 @@ def _power_of_two(
     members: list[Node], scale: NDArray[np.float32], seen: Mapping[Node, Observer]
 ) -> NDArray[np.float32]:
     """A power of two for a group: that of its interval, or where the errors are known, the one that errs least."""
-    op, array = _mark(members[0]), constant_value(members[0].operands[0])
+    op, array = mark_of(members[0]), constant_value(members[0].operands[0])
     if len(members) == 1 and array is not None:
         return best_power_of_two(array, scale, (), op.qmin, op.qmax)
     best, least = scale, math.inf
@@ -158,7 +158,7 @@ def _power_of_two(
 
 def _set_weights(node: Node) -> None:
     """Per-block parameters from the weights themselves."""
-    op = _mark(node)
+    op = mark_of(node)
     weights = constant_value(node.operands[0])
     assert weights is not None
     low, high = block_extremes(weights, static_shape(op.blocks))
@@ -183,9 +183,4 @@ def block_extremes(array: NDArray[Any], blocks: tuple[int, ...]) -> tuple[NDArra
 
 
 def _set(node: Node, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:
-    node.set_op(_mark(node).replace(scale=ConstantArray(scale), zero_point=ConstantArray(zero_point)))
-
-
-def _mark(node: Node) -> FakeQuant:
-    assert isinstance(node.op, FakeQuant)
-    return node.op
+    node.set_op(mark_of(node).replace(scale=ConstantArray(scale), zero_point=ConstantArray(zero_point)))

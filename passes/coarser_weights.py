@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from qcompiler.analysis.accumulators import ContractionSums, SumBounds, sums_of_weights
 from qcompiler.ir import SCALARS, ConstantArray, Node, TensorType
-from qcompiler.ir.types import spread_blocks
-from qcompiler.numerics import Quantization
-from qcompiler.numerics.affine import AffineQuantize
 from qcompiler.ops.constant import constant_value
 from qcompiler.ops.contraction import Contraction
 from qcompiler.ops.quantization import FakeQuant
+from qcompiler.passes.stored_constants import stored_bias, stored_constant
 from qcompiler.target import Target
 
 _LEAST_STEP = 1 + 2.0**-8
@@ -83,15 +81,12 @@ def _sums(node: Node, x: FakeQuant, w: FakeQuant, weights: NDArray[np.float32]) 
     op = node.op
     assert isinstance(op, Contraction)
     types = [TensorType(v.type.shape, mark.elem) for v, mark in zip(node.operands, (x, w), strict=False)]
-    scale = spread_blocks(w.elem.scale.array, weights.shape)
-    zero_point = spread_blocks(w.elem.zero_point.array, weights.shape)
-    stored = AffineQuantize("half-even").apply(weights, Quantization(scale, zero_point, w.qmin, w.qmax))
+    stored = stored_constant(weights, w.elem)
     bias = SumBounds((0,), (0,))
     real = constant_value(node.operands[2]) if len(node.operands) == 3 else None
     if real is not None:
         product = op.accumulator(types, node.result.type.shape, SCALARS["i64"], of_bias=True)
-        numbers = np.rint(real.astype(np.float64) / product.scale_for(real.shape).astype(np.float64))
-        whole = tuple(int(number) for number in numbers)
+        whole = tuple(int(number) for number in stored_bias(real, product))
         bias = SumBounds(whole, whole)
     zero = int(types[0].elem.zero_point.array)  # type: ignore[union-attr]
     return sums_of_weights(

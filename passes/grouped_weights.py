@@ -28,7 +28,7 @@ def set_group_scales(node: Node, importance: NDArray[Any] | None = None) -> None
         node: marks weights in groups.
         importance: how much the squared error of each weight counts, of the weights' shape; 1 by default.
     """
-    op, weights = _mark(node), constant_value(node.operands[0])
+    op, weights = mark_of(node), constant_value(node.operands[0])
     assert op.multiplier_range is not None
     assert weights is not None
     scale, multipliers = group_scales(
@@ -40,7 +40,7 @@ def set_group_scales(node: Node, importance: NDArray[Any] | None = None) -> None
 
 def raise_group_scales(node: Node, least: NDArray[Any]) -> None:
     """Let the channels' scales be at least ``least``, broadcast over the grid of groups; multipliers stay."""
-    op = _mark(node)
+    op = mark_of(node)
     assert op.multipliers is not None
     assert op.multiplier_range is not None
     scale = op.integer_scale
@@ -61,12 +61,13 @@ def channel_axis(node: Node) -> int:
 
 
 def _set(node: Node, scale: NDArray[Any], multipliers: NDArray[np.uint8]) -> None:
-    node.set_op(_mark(node).replace(
+    node.set_op(mark_of(node).replace(
         scale=ConstantArray(scale.astype(np.float32)), zero_point=ConstantArray(np.zeros(scale.shape, np.int64)),
         multipliers=ConstantArray(multipliers),
     ))
 
 
-def _mark(node: Node) -> FakeQuant:
+def mark_of(node: Node) -> FakeQuant:
+    """The fake_quant of a node that is known to be one."""
     assert isinstance(node.op, FakeQuant)
     return node.op

@@ -25,7 +25,6 @@ from qcompiler.ir import (
 from qcompiler.ir.builder import infer_types
 from qcompiler.ir.types import TensorType
 from qcompiler.numerics import AffineQuantize, tabulate, tabulate_interpolated
-from qcompiler.numerics.affine import Quantization
 from qcompiler.ops.activation import ClampFunction, UnaryFunction
 from qcompiler.ops.constant import Constant, constant_value
 from qcompiler.ops.contraction import Contraction
@@ -34,6 +33,7 @@ from qcompiler.ops.quantized import ArithmeticOp, tensor_parameters
 from qcompiler.ops.resize import Resize
 from qcompiler.ops.table import LookupTable, is_interpolated
 from qcompiler.passes.block_realization import BlockRealization
+from qcompiler.passes.stored_constants import stored_bias, stored_constant
 from qcompiler.pipeline import Context, Pass, PassResult, Stage, compiler_pass
 from qcompiler.target import Row, Target, runs_on_host
 
@@ -108,9 +108,8 @@ class _Realization:
             self.values[node.result] = self.requantized(self.values[operand], op.elem, operand.origin)
 
     def constant(self, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], elem: Affine, origin: Origin) -> Value:
-        """A float constant as stored integers: nearest, ties to even, as calibration assumed."""
-        parameters = Quantization(elem.scale_for(array.shape), elem.zero_point_for(array.shape), elem.qmin, elem.qmax)
-        q = AffineQuantize("half-even").apply(array, parameters)
+        """A float constant as stored integers, as calibration assumed."""
+        q = stored_constant(array, elem)
         return self.build(Constant(ConstantArray.adopt(q.astype(elem.storage.dtype))), elem=elem, origin=origin)
 
     def requantized(self, value: Value, elem: Affine, origin: Origin) -> Value:
@@ -208,7 +207,7 @@ class _Realization:
         array = constant_value(value)
         if array is None:
             raise QCompilerError("the bias must be a constant", layer=node.layer)
-        q = np.rint(array.astype(np.float64) / elem.scale_for(array.shape).astype(np.float64))
+        q = stored_bias(array, elem)
         largest = float(np.abs(q).max(initial=0))
         if largest > elem.storage.maximum:
             raise QCompilerError(
