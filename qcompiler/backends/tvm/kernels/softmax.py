@@ -78,10 +78,7 @@ class GemmlowpSoftmaxRows(Kernel):
                 def distance(index: Expr, start: Expr = start) -> Expr:
                     return load(largest, zero) - convert(load(buffers["x"], start + index), "int32")
 
-                store(largest, zero, convert(load(buffers["x"], start), "int32"))
-                with loop(1, self.length) as i:
-                    x = convert(load(buffers["x"], start + i), "int32")
-                    store(largest, zero, tirx.max(load(largest, zero), x))
+                store_largest(largest, buffers["x"], start, self.length)
                 store(total, zero, zero)
                 with loop(0, self.length) as i:
                     store(total, zero, load(total, zero) + load(buffers["terms"], distance(i)))
@@ -96,6 +93,14 @@ class GemmlowpSoftmaxRows(Kernel):
                     probability = (_high_product(reciprocal, convert(exponential, "int64")) + half) >> shift
                     value = tirx.min(convert(probability, "int32") + low, high)
                     store(buffers["y"], start + i, convert(value, self.result))
+
+
+def store_largest(largest: Any, x: Any, start: Expr, length: int) -> None:
+    """Put the largest of ``length`` numbers of ``x``, from ``start`` on, into the one int32 of ``largest``."""
+    zero = tirx.const(0, "int32")
+    store(largest, zero, convert(load(x, start), "int32"))
+    with loop(1, length) as i:
+        store(largest, zero, tirx.max(load(largest, zero), convert(load(x, start + i), "int32")))
 
 
 def softmax_tables(rule: GemmlowpSoftmax, constants: Mapping[str, Array], source: str) -> tuple[Array, Array]:

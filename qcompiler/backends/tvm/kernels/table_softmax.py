@@ -14,6 +14,7 @@ from tvm.tirx.script import builder as T
 from qcompiler.backends.tvm.instruction_set import InstructionSet
 from qcompiler.backends.tvm.kernel import Argument, Kernel, Role, load, loop, named, store
 from qcompiler.backends.tvm.kernels.interpolated_table import interpolated
+from qcompiler.backends.tvm.kernels.softmax import store_largest
 from qcompiler.backends.tvm.lanes import Expr, call, convert
 from qcompiler.numerics.interpolated_table import INTERPOLATED_ENTRIES
 from qcompiler.numerics.table_softmax import TableSoftmax
@@ -76,10 +77,7 @@ class TableSoftmaxRows(Kernel):
                     distance = load(largest, zero) - convert(load(buffers["x"], start + index), "int32")
                     return convert(load(buffers["exponentials"], distance), "int32")
 
-                store(largest, zero, convert(load(buffers["x"], start), "int32"))
-                with loop(1, self.length) as i:
-                    x = convert(load(buffers["x"], start + i), "int32")
-                    store(largest, zero, tirx.max(load(largest, zero), x))
+                store_largest(largest, buffers["x"], start, self.length)
                 store(total, zero, zero)
                 with loop(0, self.length) as i:
                     store(total, zero, load(total, zero) + exponential(i))
